@@ -1,0 +1,179 @@
+"""What an attacker makes of a release before it learns: scaling, whitening, statistics.
+
+Everything is fitted on the "attack" split alone and never fails on what a release may hold:
+a missing or infinite value becomes the feature's mean, with an indicator column beside it;
+constants become zero; heavy tails are cut at eight standard deviations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from veil.attacks.attack import AttackSplit
+
+Preparation = Literal["raw", "standardised", "normalised", "whitened", "statistics"]
+Splits = Mapping[AttackSplit, Tensor]
+
+# Attackers on flat vectors see larger maps average-pooled; convolutions see them whole.
+MAX_FEATURES = 4096
+WHITENED = 256
+LARGEST = 1e12
+CUT = 8.0
+
+
+def prepare(z: Splits, how: Preparation) -> dict[AttackSplit, Tensor]:
+    """Releases as finite float32 vectors.
+
+    Args:
+        z: split -> (n, ...) releases.
+        how: "raw" shifts and scales everything alike; "standardised" each feature by itself;
+            "normalised" divides each sample's channel (or vector) by its own root mean square and
+            appends the logarithms of those; "whitened" decorrelates up to 256 leading directions
+            of the standardised features; "statistics" describes each sample by moments,
+            correlations and Fourier energies of its channels (see `describe`).
+
+    Returns:
+        split -> (n, d).
+    """
+    if how == "statistics":
+        return standardise({split: describe(x) for split, x in fill(z).items()})
+    pooled = {split: _pooled(x) for split, x in fill(z).items()}
+    if how == "normalised":
+        return standardise({split: _normalised(x) for split, x in pooled.items()})
+    flat = {split: x.flatten(1) for split, x in pooled.items()}
+    if how == "raw":
+        return _scaled_alike(flat)
+    flat = standardise(flat)
+    return whiten(flat) if how == "whitened" else flat
+
+
+def prepare_map(z: Splits, how: Literal["raw", "standardised"]) -> dict[AttackSplit, Tensor]:
+    """Maps (n, c, h, w) as finite float32 maps, scaled all alike or each channel by itself."""
+    maps = fill(z)
+    if how == "raw":
+        return _scaled_alike(maps)
+    return standardise(maps, over=(0, 2, 3))
+
+
+def fill(z: Splits) -> dict[AttackSplit, Tensor]:
+    """Missing and infinite values become the feature's mean, and indicators are appended.
+
+    A flat release gains one column for each feature that is ever missing in "attack", a map one
+    channel for each such channel.
+    """
+    finite = {split: x.isfinite() for split, x in z.items()}
+    known = finite["attack"]
+    filled = {s: torch.where(finite[s], x, 0.0).clamp(-LARGEST, LARGEST) for s, x in z.items()}
+    if all(bool(mask.all()) for mask in finite.values()):
+        return filled
+    mean = filled["attack"].sum(0) / known.sum(0).clamp_min(1)
+    gaps = ~(known.all(0) if known.ndim == 2 else known.transpose(0, 1).flatten(1).all(1))
+    return {
+        split: torch.cat([torch.where(finite[split], x, mean), (~finite[split])[:, gaps]], 1)
+        for split, x in filled.items()
+    }
+
+
+def standardise(x: Splits, over: tuple[int, ...] = (0,)) -> dict[AttackSplit, Tensor]:
+    """Zero mean and unit deviation over the axes `over` of "attack", outliers cut at eight.
+
+    The cut is made twice, so that one enormous value does not hide the spread of the others.
+    """
+    result = dict(x)
+    for _ in range(2):
+        mean = result["attack"].double().mean(over, keepdim=True).float()
+        spread = (result["attack"] - mean).square().mean(over, keepdim=True).sqrt()
+        constant = spread <= 1e-6 * mean.abs()
+        scale = torch.where(constant, 0.0, 1 / spread.clamp_min(1e-30))
+        result = {split: ((v - mean) * scale).clamp_(-CUT, CUT) for split, v in result.items()}
+    return result
+
+
+def describe(x: Tensor) -> Tensor:
+    """Per-sample statistics: what changes with a sample's scale and texture, not its content.
+
+    Args:
+        x: (n, c, h, w) maps, or (n, d) vectors, which are taken as one channel.
+
+    Returns:
+        (n, k): for each channel its mean, log deviation, skewness, kurtosis, least and greatest
+        value; its log Fourier energies in three rings (maps); the correlations between up to 16
+        channels (maps); and the products of every two features (vectors of at most 48).
+    """
+    channels = x.flatten(2) if x.ndim > 2 else x.unsqueeze(1)
+    mean = channels.mean(2, keepdim=True)
+    spread = (channels - mean).square().mean(2, keepdim=True).sqrt()
+    unit = (channels - mean) / spread.clamp_min(1e-20)
+    parts = [
+        mean.squeeze(2),
+        spread.squeeze(2).clamp_min(1e-20).log(),
+        unit.pow(3).mean(2),
+        unit.pow(4).mean(2),
+        channels.amin(2),
+        channels.amax(2),
+    ]
+    if x.ndim == 4:
+        parts += [_fourier_energies(x), _products(unit[:, :16]) / unit.shape[2]]
+    elif x.ndim == 2 and x.shape[1] <= 48:
+        deviation = (x - x.mean(0)) / x.std(0).clamp_min(1e-20)
+        parts.append(_products(deviation.unsqueeze(2)))
+    return torch.cat(parts, 1)
+
+
+def _products(x: Tensor) -> Tensor:
+    """(n, k, m) -> (n, k(k+1)/2): inner products over m of every two of the k rows."""
+    row, column = torch.triu_indices(x.shape[1], x.shape[1])
+    return torch.bmm(x, x.transpose(1, 2))[:, row, column]
+
+
+def _fourier_energies(x: Tensor) -> Tensor:
+    """(n, c, h, w) -> (n, 3c): log energies of low, middle and high frequencies."""
+    energy = torch.fft.rfft2(x, norm="ortho").abs().square()
+    vertical = torch.fft.fftfreq(x.shape[2]).abs().unsqueeze(1)
+    horizontal = torch.fft.rfftfreq(x.shape[3]).unsqueeze(0)
+    frequency = torch.maximum(vertical, horizontal)
+    rings = torch.bucketize(frequency, torch.tensor([0.125, 0.3]))
+    masks = torch.stack([rings == ring for ring in range(3)]).float()
+    masks[:, 0, 0] = 0.0  # the channel's mean, told apart already
+    return torch.einsum("nchw,rhw->ncr", energy, masks).clamp_min(1e-20).log().flatten(1)
+
+
+def _pooled(x: Tensor) -> Tensor:
+    if x.ndim != 4 or x[0].numel() <= MAX_FEATURES:
+        return x
+    shrink = (MAX_FEATURES / x[0].numel()) ** 0.5
+    return adaptive_avg_pool2d(
+        x, (max(1, int(x.shape[2] * shrink)), max(1, int(x.shape[3] * shrink)))
+    )
+
+
+def _normalised(x: Tensor) -> Tensor:
+    channels = x.flatten(2) if x.ndim > 2 else x.unsqueeze(1)
+    size = channels.square().mean(2, keepdim=True).sqrt().clamp_min(1e-20)
+    return torch.cat([(channels / size).flatten(1), size.log().flatten(1)], 1)
+
+
+def _scaled_alike(x: Splits) -> dict[AttackSplit, Tensor]:
+    centre = x["attack"].double().mean().float()
+    spread = (x["attack"] - centre).square().double().mean().sqrt().float().clamp_min(1e-20)
+    return {split: (v - centre) / spread for split, v in x.items()}
+
+
+def whiten(x: Splits) -> dict[AttackSplit, Tensor]:
+    """Principal directions of standardised features, each scaled to unit deviation."""
+    known = x["attack"]
+    if min(known.shape) <= 2 * WHITENED:
+        _, values, directions = torch.linalg.svd(known, full_matrices=False)
+        directions = directions.T
+    else:
+        with torch.random.fork_rng(devices=[]):  # svd_lowrank starts from the global stream
+            torch.manual_seed(0)
+            _, values, directions = torch.svd_lowrank(known, q=WHITENED, niter=3)
+    kept = values > 1e-4 * values[0].clamp_min(1e-20)
+    projection = (directions / values.clamp_min(1e-20) * len(known) ** 0.5)[:, kept][:, :WHITENED]
+    return {split: v @ projection for split, v in x.items()}

@@ -1,0 +1,73 @@
+"""Fixed, diverse sets of attackers: what "worst over the suite" ranges over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from veil.attacks.attack import Attack
+from veil.attacks.boosting import Boosting
+from veil.attacks.constant import LabelOnly, Prior
+from veil.attacks.convolution import AiaAdversary, ResidualAttacker
+from veil.attacks.copying import CopyHead, CopyLearned
+from veil.attacks.linear import Logistic
+from veil.attacks.mlp import Mlp
+from veil.attacks.neighbours import Neighbours, RandomFeatures
+from veil.attacks.patterns import Patterns
+from veil.errors import VeilError, nearest
+
+
+def quick() -> tuple[Attack, ...]:
+    """Every kind of leak is looked for once, without training a convolutional network."""
+    return (
+        Prior(),
+        LabelOnly(),
+        CopyHead(),
+        CopyLearned(Logistic()),
+        Logistic(),
+        Logistic("statistics"),
+        Neighbours("whitened"),
+        Boosting(),
+        Boosting("statistics"),
+        Patterns(),
+        Mlp(),
+    )
+
+
+def standard() -> tuple[Attack, ...]:
+    """All families over all preparations."""
+    return (
+        *quick(),
+        CopyLearned(Mlp()),
+        Logistic("raw"),
+        Logistic("whitened"),
+        Logistic("normalised"),
+        Neighbours("raw"),
+        Neighbours("standardised"),
+        RandomFeatures(),
+        RandomFeatures("whitened"),
+        Boosting("normalised"),
+        Boosting("whitened"),
+        Patterns("logistic"),
+        Mlp("raw"),
+        Mlp("statistics"),
+        Mlp("normalised"),
+        Mlp("whitened"),
+        Mlp(hidden=(512, 256), learning_rates=(1e-3,)),
+        AiaAdversary(),
+        ResidualAttacker(),
+    )
+
+
+SUITES: dict[str, Callable[[], tuple[Attack, ...]]] = {"quick": quick, "standard": standard}
+
+
+def suite(name: str) -> tuple[Attack, ...]:
+    """The attribute attackers of a suite, cheapest first, with unique names.
+
+    Raises:
+        VeilError: no suite has that name.
+    """
+    try:
+        return SUITES[name]()
+    except KeyError:
+        raise VeilError(f"no suite of attackers '{name}': {nearest(name, SUITES)}") from None

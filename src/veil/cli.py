@@ -1,0 +1,246 @@
+"""The command line: veil demo, train, audit, release, report, data inspect.
+
+Nothing heavy is imported before a command needs it: `veil --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from veil.errors import Refused, VeilError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    help="Learn, release and audit face representations that carry a task, not an attribute.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Look at a data source before training on it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, 130
+
+
+class Source(StrEnum):
+    """Where images come from."""
+
+    synthfaces = "synthfaces"
+    celeba = "celeba"
+    table = "table"
+
+
+DataOption = Annotated[Source, typer.Option(help="Data source.")]
+RootOption = Annotated[Path | None, typer.Option(help="Folder of the data (celeba, table).")]
+SizeOption = Annotated[int | None, typer.Option(help="Side of the images in pixels.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE; KEY is a field of the method, or section.field."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+SuiteOption = Annotated[str, typer.Option(help="Set of attackers: quick or standard.")]
+SeedsOption = Annotated[int, typer.Option(min=1, help="Runs of every attacker that is random.")]
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a trained run.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for runs and report.")] = Path("runs/demo"),
+    force: ForceOption = False,
+) -> None:
+    """The whole job on drawn faces: learn four releases, attack them afresh, write a report."""
+    from veil.demo import run_demo
+
+    run_demo(out, _console(), force)
+
+
+@app.command()
+def train(
+    method: Annotated[str | None, typer.Argument(help="The method, such as aia.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the run.")] = Path("runs/latest"),
+    data: DataOption = Source.synthfaces,
+    root: RootOption = None,
+    size: SizeOption = None,
+    private: Annotated[list[str] | None, typer.Option(help="Label to hide (repeatable).")] = None,
+    utility: Annotated[
+        list[str] | None, typer.Option(help="Label to keep; 'identity' is face matching.")
+    ] = None,
+    settings: SetOption = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file; flags go on top.")] = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Learn a release. Ctrl-C saves; the same command goes on and ends with the same bits."""
+    from veil.config import parse, read_tables, with_settings
+    from veil.runs import train as train_run
+
+    tables: dict[str, Any] = read_tables(config) if config else {}
+    flags = [
+        *(
+            [f'data.source="{data.value}"']
+            if config is None or data is not Source.synthfaces
+            else []
+        ),
+        *([f"data.root={root}"] if root else []),
+        *([f"data.size={size}"] if size else []),
+        *([f"fit.seed={seed}"] if seed is not None else []),
+        *([f'method.name="{method}"'] if method else []),
+    ]
+    tables = with_settings(tables, flags + (settings or []))
+    chosen = {"private": private, "utility": utility}
+    tables["problem"] = tables.get("problem", {}) | {k: v for k, v in chosen.items() if v}
+    where = str(config) if config else "the command line"
+    run = train_run(parse(tables, where), out, _console(quiet), force)
+    _say(f"trained {run.method.title()} into {out}; next: veil audit {out}")
+
+
+@app.command()
+def audit(
+    run: Annotated[Path | None, typer.Argument(help="Folder of a trained run.")] = None,
+    released: Annotated[
+        Path | None, typer.Option(help="Anyone's release: .npz or .safetensors.")
+    ] = None,
+    suite: SuiteOption = "standard",
+    seeds: SeedsOption = 2,
+    seed: Annotated[int, typer.Option(help="Seed of the audit.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="The audit.json to write; beside the run by default.")
+    ] = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Attack a release with fresh attackers and say how much it leaks at least."""
+    from veil.auditing import audit_file, audit_run
+    from veil.report import print_audit
+
+    if (run is None) == (released is None):
+        raise VeilError("name one run folder, or one file with --released FILE")
+    console = _console(quiet)
+    if released is not None:
+        out = out or released.with_suffix(".audit.json")
+        _refuse_overwriting(out, force)
+        found = audit_file(released, out, suite, seeds, seed, console)
+    else:
+        assert run is not None
+        out = out or run / "audit.json"
+        _refuse_overwriting(out, force)
+        found = audit_run(run, out, suite, seeds, seed, console)
+    print_audit(found, _output())
+    _say(f"wrote {out}")
+    if found.verdict == "refused":
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def release(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="Folder (with --images), or .npz / .safetensors.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of pictures to release.")] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Split of the run's data: attack, select or test (repeatable)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the release's noise.")] = 0,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Release pictures, or a split of the run's data in the file format that audits read."""
+    from veil.releasing import release_folder, release_splits
+
+    if (images is None) == (not split):
+        raise VeilError("say what to release: --images FOLDER, or --split test (repeatable)")
+    _refuse_overwriting(out, force)
+    console = _console(quiet)
+    if images is not None:
+        count = release_folder(run, images, out, seed, console)
+    else:
+        count = release_splits(run, split or [], out, seed, console)
+    _say(f"released {count} images into {out}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that hold an audit.json.")],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+) -> None:
+    """One self-contained HTML page: verdict, trade-off, attackers, doubts, pictures."""
+    from veil.doubts import EXPLANATIONS
+    from veil.records import Audit
+    from veil.report import print_comparison, write_report
+
+    write_report(runs, out, EXPLANATIONS)
+    print_comparison([Audit.load(run / "audit.json") for run in runs], _output())
+    _say(f"wrote {out}")
+
+
+@data_app.command()
+def inspect(
+    data: DataOption = Source.synthfaces,
+    root: RootOption = None,
+    size: SizeOption = None,
+    settings: SetOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Count images, people and labels, and show what goes with what."""
+    from veil.config import data_config, with_settings
+    from veil.inspecting import print_data
+
+    flags = [
+        f'data.source="{data.value}"',
+        *([f"data.root={root}"] if root else []),
+        *([f"data.size={size}"] if size else []),
+        *(f"data.{s.removeprefix('data.')}" for s in settings or []),
+    ]
+    print_data(data_config(with_settings({}, flags)["data"], "the command line"), _console(quiet))
+
+
+def main() -> None:
+    """Run the command line; every foreseen failure is one line and an exit status."""
+    # Idle OpenMP threads sleep instead of spinning: on a busy machine spinning costs a factor ten.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except Refused as why:
+        _fail(f"refused [{why.id}]: {why}", REFUSED)
+    except VeilError as error:
+        _fail(str(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"veil: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _refuse_overwriting(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        raise VeilError(f"{out}: exists; --force overwrites it, another --out keeps it")
+
+
+def _console(quiet: bool = False) -> Console | None:
+    """Where progress is drawn: standard error, unless nobody is to be disturbed."""
+    from rich.console import Console
+
+    return None if quiet else Console(stderr=True)
+
+
+def _output() -> Console:
+    """Where tables go: standard output, 100 columns where it is not a terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 100)
+
+
+def _say(line: str) -> None:
+    print(line)

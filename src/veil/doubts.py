@@ -1,0 +1,219 @@
+"""What is wrong with a verdict: doubts stand beside a figure, refusals replace it.
+
+Every id here has an entry in docs/doubts.md, which is written from `EXPLANATIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from veil.records import Doubt, Record
+
+CEILING_GAP: Final = 0.10
+ADVERSARY_GAP: Final = 0.05
+MORE_DATA_GAIN: Final = 0.01
+FITTED: Final = 0.90
+PLANTED_FOUND: Final = 0.90
+SIMPLE_FAMILIES: Final = ("linear", "neighbours")
+STRONG_FAMILIES: Final = ("mlp", "convolution")
+
+# id -> (raised if, means, do)
+EXPLANATIONS: Final[dict[str, tuple[str, str, str]]] = {
+    "overlap": (
+        "the attack, select and test splits share a person or a picture",
+        "the attacker could recognise people instead of reading the attribute",
+        "divide by person and audit again",
+    ),
+    "below-floor": (
+        "the worst attacker's whole interval lies below the majority or the copy floor",
+        "the attacker is broken: doing nothing, or copying the public task, would beat it",
+        "look for a wrong label coding or splits of different kinds",
+    ),
+    "above-ceiling": (
+        "the worst attacker's whole interval lies above the ceiling's",
+        "the attackers of the original images were too weak to say what could leak at all",
+        "use more images for the attack, or a stronger suite",
+    ),
+    "shuffled-control": (
+        "an attacker trained on shuffled labels beats chance on test",
+        "the evaluation itself leaks: rows or labels of test reach the attacker",
+        "check how the released file was put together",
+    ),
+    "planted-control": (
+        "a leak planted into this release by us is not found",
+        "the suite cannot see even an obvious leak here, so silence means nothing",
+        "use more images for the attack",
+    ),
+    "positive-control": (
+        "the attribute cannot be told from the original images either",
+        "there is nothing this release could have hidden: the labels are wrong or too few",
+        "check the labels, or give more images",
+    ),
+    "underfit": (
+        f"no attacker gets {FITTED:.0%} of its own training releases right, nor reaches the "
+        "ceiling",
+        "a longer or larger attack may find more",
+        "use a larger suite",
+    ),
+    "more-data-helps": (
+        f"the worst attacker gains more than {MORE_DATA_GAIN} on select from the second half of "
+        "its images",
+        "an attacker with more images would do better than the figure says",
+        "read the figure as a lower bound, or give the attack more images",
+    ),
+    "weaker-beats-stronger": (
+        "a linear or nearest-neighbour attacker beats the best network by more than the interval",
+        "the networks are badly trained here and may miss what they should find",
+        "use a larger suite or more seeds",
+    ),
+    "one-draw": (
+        "the release is random and was attacked with a single draw per image",
+        "noise averages out over repeated queries: several draws may leak more",
+        "give several draws per image (z_draws) or audit the run itself",
+    ),
+    "seed-spread": (
+        "the score differs between seeds by more than half its interval",
+        "another seed may give another verdict",
+        "use more seeds",
+    ),
+    "ceiling-near-floor": (
+        f"the ceiling is less than {CEILING_GAP} above the floor",
+        "the attribute can hardly be learnt from the originals, so little leakage proves little",
+        "use more or better labelled images",
+    ),
+    "batch-dependent": (
+        "an image's release changes with the other images of its batch",
+        "the audited release is not what one client would send alone",
+        "put batch statistics into eval mode",
+    ),
+    "adversary-disagrees": (
+        f"the training adversary and the worst fresh attacker differ by more than "
+        f"{ADVERSARY_GAP:.0%}",
+        "the release was fitted to one adversary; figures from it say nothing",
+        "quote the fresh attacker",
+    ),
+    "no-ceiling": (
+        "the original images are not at hand",
+        "the figure cannot be set against what the originals would leak",
+        "put the originals into the file as x",
+    ),
+}
+
+
+def doubt(id_: str, numbers: str) -> Doubt:
+    """The doubt `id_` with the numbers that raised it."""
+    means = EXPLANATIONS[id_][1]
+    return Doubt(id=id_, text=f"{numbers}: {means}")
+
+
+def about_worst(
+    worst: Record,
+    records: Sequence[Record],
+    *,
+    random: bool,
+    draws: int,
+    batch_dependence: float,
+    adversary: float | None,
+    half_data_gain: float | None,
+) -> tuple[Doubt, ...]:
+    """The doubts about the worst attacker of one private target.
+
+    Args:
+        worst: the record chosen on select.
+        records: all attackers' records of the target.
+        random: whether the release draws noise.
+        draws: the most draws per image that an attacker held.
+        batch_dependence: see `release.depends_on_batch`.
+        adversary: the training adversary's score on test, where there is one.
+        half_data_gain: gain of the worst attacker on select from the second half of its images.
+    """
+    raised = []
+    assert worst.score is not None
+    assert worst.interval is not None
+    low, high = worst.interval
+    trained = [r.scores["train"] for r in records if r.scores.get("train") is not None]
+    best_fit = max((t for t in trained if t is not None), default=0.0)
+    needed = FITTED if worst.ceiling is None else min(FITTED, worst.ceiling)
+    if best_fit < needed:
+        raised.append(doubt("underfit", f"best score on its own training releases {best_fit:.3f}"))
+    if half_data_gain is not None and half_data_gain > MORE_DATA_GAIN:
+        raised.append(doubt("more-data-helps", f"+{half_data_gain:.3f} from half to all images"))
+    simple = _best(records, SIMPLE_FAMILIES)
+    strong = _best(records, STRONG_FAMILIES)
+    if simple and strong and simple > strong + (high - low) / 2:
+        raised.append(
+            doubt("weaker-beats-stronger", f"select {simple:.3f} against {strong:.3f} of networks")
+        )
+    if random and draws == 1:
+        raised.append(doubt("one-draw", "one draw per image"))
+    if worst.spread is not None and worst.spread > (high - low) / 2:
+        raised.append(doubt("seed-spread", f"standard deviation {worst.spread:.3f} over seeds"))
+    if worst.ceiling is None:
+        raised.append(doubt("no-ceiling", "no originals"))
+    elif worst.floor is not None and worst.ceiling - worst.floor < CEILING_GAP:
+        raised.append(
+            doubt("ceiling-near-floor", f"ceiling {worst.ceiling:.3f}, floor {worst.floor:.3f}")
+        )
+    if batch_dependence > 1e-3:
+        raised.append(doubt("batch-dependent", f"by {batch_dependence:.2g} standard deviations"))
+    if adversary is not None and abs(adversary - worst.score) > ADVERSARY_GAP:
+        raised.append(
+            doubt(
+                "adversary-disagrees",
+                f"training adversary {adversary:.3f}, fresh attacker {worst.score:.3f}",
+            )
+        )
+    return tuple(raised)
+
+
+def refusals_of(
+    worst: Record,
+    ceiling: Record | None,
+    *,
+    majority: float,
+    copy: float | None,
+    shuffled: tuple[float, float],
+    planted: float,
+) -> tuple[Doubt, ...]:
+    """Why no verdict on this target may be given; empty when one may.
+
+    Args:
+        worst: the record chosen on select.
+        ceiling: the same target attacked on the originals, where they are at hand.
+        majority: 1 / number of classes.
+        copy: the copy floor, where there is a useful label.
+        shuffled: interval of an attacker trained on shuffled labels.
+        planted: balanced accuracy with which a planted leak was found.
+    """
+    raised = []
+    assert worst.interval is not None
+    low, high = worst.interval
+    target = worst.target
+    if high < majority:
+        raised.append(
+            doubt("below-floor", f"{target}: at most {high:.3f}, majority {majority:.3f}")
+        )
+    elif copy is not None and high < copy:
+        raised.append(doubt("below-floor", f"{target}: at most {high:.3f}, copy floor {copy:.3f}"))
+    if shuffled[0] > majority:
+        raised.append(
+            doubt("shuffled-control", f"{target}: shuffled labels reach {shuffled[0]:.3f} or more")
+        )
+    if planted < PLANTED_FOUND:
+        raised.append(doubt("planted-control", f"{target}: planted leak found at {planted:.3f}"))
+    if ceiling is not None and ceiling.interval is not None:
+        if low > ceiling.interval[1]:
+            raised.append(
+                doubt(
+                    "above-ceiling",
+                    f"{target}: at least {low:.3f}, ceiling at most {ceiling.interval[1]:.3f}",
+                )
+            )
+        if ceiling.interval[0] <= majority:
+            raised.append(doubt("positive-control", f"{target}: ceiling {ceiling.score:.3f}"))
+    return tuple(raised)
+
+
+def _best(records: Sequence[Record], families: tuple[str, ...]) -> float | None:
+    return max((r.select for r in records if r.family in families and r.select), default=None)

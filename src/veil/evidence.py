@@ -1,0 +1,267 @@
+"""What an audit is given: releases, labels, and what else the attacker may hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from veil.attacks.attack import AttackSplit
+from veil.data.dataset import BINARY, IDENTITY, MISSING, Label
+from veil.data.splits import divide
+from veil.errors import Refused, VeilError, nearest
+from veil.seeds import seed_for
+
+Columns = Mapping[AttackSplit, NDArray[np.int64]]
+Originals = Callable[[AttackSplit], Tensor]
+ATTACK_SPLITS: tuple[AttackSplit, ...] = ("attack", "select", "test")
+SHARES: Mapping[AttackSplit, float] = {"attack": 0.6, "select": 0.15, "test": 0.25}
+ARRAYS = ("z", "z_draws", "s", "y", "x", "identity", "g", "split")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One release to be audited, divided into attack, select and test.
+
+    Attributes:
+        name: what is audited, for messages and reports.
+        z: split -> (n, ...) float32, one draw of the release per image.
+        labels: name -> split -> (n,) int64, -1 where missing.
+        meaning: name -> what the label means.
+        private, utility: names of the labels attacked, and of those that should survive.
+        identity: split -> (n,) people, -1 unknown; None where nobody is known.
+        averaged: split -> (n, ...) mean of `draws` draws, where the release is random.
+        draws: the most draws per image at hand; 1 where the release is not random.
+        random: whether the release draws noise.
+        originals: split -> (n, c, h, w) in [0, 1], read when the ceiling is measured; None where
+            the original images are not at hand.
+        originals_key: a hash of the originals, under which ceilings are remembered.
+        answers: useful label -> split -> (n, k) of the public task head.
+        adversary: private label -> (n, K) logits of the training adversary on test.
+        reported: label -> the paper's figure.
+        batch_dependence: see `release.depends_on_batch`.
+        provenance: where all this comes from.
+    """
+
+    name: str
+    z: Mapping[AttackSplit, Tensor]
+    labels: Mapping[str, Columns]
+    meaning: Mapping[str, Label]
+    private: tuple[str, ...]
+    utility: tuple[str, ...] = ()
+    identity: Columns | None = None
+    averaged: Mapping[AttackSplit, Tensor] | None = None
+    draws: int = 1
+    random: bool = False
+    originals: Originals | None = None
+    originals_key: str = ""
+    answers: Mapping[str, Mapping[AttackSplit, NDArray[np.float32]]] = field(default_factory=dict)
+    adversary: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    reported: Mapping[str, float] = field(default_factory=dict)
+    batch_dependence: float = 0.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.identity is None:
+            return
+        for a, b in (("attack", "select"), ("attack", "test"), ("select", "test")):
+            shared = np.intersect1d(self.identity[a], self.identity[b])  # type: ignore[index]
+            shared = np.setdiff1d(shared, [MISSING])
+            if shared.size:
+                raise Refused(
+                    f"{self.name}: splits '{a}' and '{b}' share "
+                    f"{shared.size} people; divide by person and audit again"
+                )
+
+    def knowing(self, name: str) -> Evidence:
+        """The same evidence without the rows in which the label `name` is missing."""
+        known = {split: column != MISSING for split, column in self.labels[name].items()}
+        if all(bool(mask.all()) for mask in known.values()):
+            return self
+
+        def rows(of: Mapping[AttackSplit, Any]) -> dict[AttackSplit, Any]:
+            return {split: of[split][known[split]] for split in ATTACK_SPLITS}
+
+        originals = self.originals
+        mask = {split: torch.from_numpy(m) for split, m in known.items()}
+        return replace(
+            self,
+            z=rows(self.z),
+            labels={n: rows(columns) for n, columns in self.labels.items()},
+            identity=None if self.identity is None else rows(self.identity),
+            averaged=None if self.averaged is None else rows(self.averaged),
+            originals=None if originals is None else lambda s: originals(s)[mask[s]],
+            originals_key=f"{self.originals_key} without missing {name}",
+            answers={n: rows(columns) for n, columns in self.answers.items()},
+            adversary={n: a[known["test"]] for n, a in self.adversary.items()},
+        )
+
+
+def from_file(path: Path, seed: int) -> Evidence:
+    """A released data set in `.npz` or `.safetensors` (docs/audit.md, "Bring your own release").
+
+    Raises:
+        VeilError: an array is missing, unknown, of the wrong shape or kind, or pickled.
+        Refused: the file's own splits share people or pictures.
+    """
+    arrays = read_arrays(path)
+    for name in arrays:
+        if name not in ARRAYS:
+            raise VeilError(f"{path}: unknown array '{name}': {nearest(name, ARRAYS)}")
+    if ("z" in arrays) == ("z_draws" in arrays):
+        raise VeilError(f"{path}: give the release as 'z' (n, ...) or 'z_draws' (n, draws, ...)")
+    if "s" not in arrays:
+        raise VeilError(f"{path}: the private label 's' (n,) is missing")
+    drawn = "z_draws" in arrays
+    z = arrays["z_draws" if drawn else "z"]
+    if z.ndim < (3 if drawn else 2) or not np.issubdtype(z.dtype, np.number):
+        raise VeilError(
+            f"{path}: the release has shape {z.shape}, type {z.dtype}; see docs/audit.md"
+        )
+    for name, array in arrays.items():
+        if len(array) != len(z):
+            raise VeilError(f"{path}: '{name}' has {len(array)} rows, the release {len(z)}")
+    labels = {
+        name: class_column(arrays[name], f"{path}: '{name}'") for name in "sy" if name in arrays
+    }
+    identity = _people(arrays["identity"]) if "identity" in arrays else None
+    x = _pictures(arrays["x"], path) if "x" in arrays else None
+    split, note = _split(arrays.get("split"), identity, x, labels["s"][0], path, seed)
+    if x is not None:
+        _refuse_copies(x, split, path)
+    rows = {name: np.flatnonzero(split == i) for i, name in enumerate(ATTACK_SPLITS)}
+    for name, at in rows.items():
+        if len(at) < 10:
+            raise VeilError(f"{path}: {len(at)} rows in '{name}'; an audit needs 10 at least")
+
+    def part(array: NDArray[Any]) -> dict[AttackSplit, NDArray[Any]]:
+        return {name: array[at] for name, at in rows.items()}
+
+    def tensors(array: NDArray[Any]) -> dict[AttackSplit, Tensor]:
+        return {name: torch.from_numpy(a.astype(np.float32)) for name, a in part(array).items()}
+
+    def originals(name: AttackSplit) -> Tensor:
+        assert x is not None
+        return torch.from_numpy(x[rows[name]]).float() / 255
+
+    return Evidence(
+        name=path.name,
+        z=tensors(z[:, 0] if drawn else z),
+        labels={name: part(column) for name, (column, _) in labels.items()},
+        meaning={name: label for name, (_, label) in labels.items()} | {"identity": IDENTITY},
+        private=("s",),
+        utility=("y",) if "y" in labels else (),
+        identity=None if identity is None else part(identity),
+        averaged=tensors(z.mean(axis=1)) if drawn else None,
+        draws=z.shape[1] if drawn else 1,
+        random=drawn,
+        originals=None if x is None else originals,
+        originals_key="" if x is None else hashlib.blake2b(x.tobytes(), digest_size=16).hexdigest(),
+        provenance={"released": path.name, "notes": note},
+    )
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a `.npz` or `.safetensors` file; nothing pickled is ever loaded."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import load_file
+
+            return load_file(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise VeilError(f"{path}: no such file") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "pickle" in reason.lower():
+            reason = "it holds pickled objects, which could run code; save plain arrays"
+        raise VeilError(f"{path}: cannot be read: {reason}") from None
+    raise VeilError(f"{path}: a release is a .npz or .safetensors file, not '{path.suffix}'")
+
+
+def class_column(array: NDArray[Any], where: str) -> tuple[NDArray[np.int64], Label]:
+    """Labels as classes 0..K-1 (any integers or floats that are integers; NaN is missing)."""
+    if array.ndim != 1:
+        raise VeilError(f"{where} has shape {array.shape}; labels are (n,)")
+    if np.issubdtype(array.dtype, np.floating):
+        missing = np.isnan(array)
+        if not np.array_equal(array[~missing], np.round(array[~missing])):
+            raise VeilError(f"{where} holds fractions; labels are classes (integers)")
+    elif np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
+        missing = (
+            array == MISSING if array.dtype != bool and array.min(initial=0) == MISSING else None
+        )
+        codes = set(np.unique(array).tolist())
+        missing = np.zeros(len(array), bool) if missing is None or codes == {-1, 1} else missing
+    else:
+        raise VeilError(f"{where} has type {array.dtype}; labels are classes (integers)")
+    values, classes = np.unique(array[~missing], return_inverse=True)
+    if len(values) < 2:
+        raise VeilError(f"{where} has {len(values)} class; there is nothing to infer")
+    if len(values) > 1000:
+        raise VeilError(f"{where} has {len(values)} classes; is it an identity?")
+    column = np.full(len(array), MISSING, dtype=np.int64)
+    column[~missing] = classes
+    names = tuple(f"{value:g}" for value in values.tolist())
+    return column, BINARY if len(values) == 2 else Label("multiclass", names)
+
+
+def _people(array: NDArray[Any]) -> NDArray[np.int64]:
+    _, people = np.unique(array, return_inverse=True)
+    return people.astype(np.int64)
+
+
+def _pictures(x: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise VeilError(f"{path}: 'x' has shape {x.shape}; original images are (n, 1 or 3, h, w)")
+    if x.dtype == np.uint8:
+        return x
+    if not np.issubdtype(x.dtype, np.floating) or not (x.min() >= 0 and x.max() <= 1):
+        raise VeilError(f"{path}: 'x' must be uint8, or float in [0, 1]")
+    return np.round(x * 255).astype(np.uint8)
+
+
+def _split(
+    given: NDArray[Any] | None,
+    identity: NDArray[np.int64] | None,
+    x: NDArray[np.uint8] | None,
+    s: NDArray[np.int64],
+    path: Path,
+    seed: int,
+) -> tuple[NDArray[np.int64], list[str]]:
+    if given is not None:
+        if given.ndim != 1 or not np.isin(given, (0, 1, 2)).all():
+            raise VeilError(f"{path}: 'split' must be (n,) of 0 attack, 1 select, 2 test")
+        return given.astype(np.int64), ["the file's own split"]
+    if identity is not None:
+        units, how = identity, "by person"
+    elif x is not None:
+        _, copies = np.unique(x.reshape(len(x), -1), axis=0, return_inverse=True)
+        units, how = copies.astype(np.int64), "at random, identical originals together"
+    else:
+        units, how = np.arange(len(s), dtype=np.int64), "at random (people unknown)"
+    parts = divide(units, SHARES, seed_for(seed, "audit split"))
+    split = np.empty(len(s), dtype=np.int64)
+    for i, name in enumerate(ATTACK_SPLITS):
+        split[parts[name]] = i
+    return split, [f"no 'split' in the file: divided {how}, 60 : 15 : 25"]
+
+
+def _refuse_copies(x: NDArray[np.uint8], split: NDArray[np.int64], path: Path) -> None:
+    digests = np.array([hashlib.blake2b(image.tobytes(), digest_size=8).hexdigest() for image in x])
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        shared = np.intersect1d(digests[split == a], digests[split == b])
+        if shared.size:
+            raise Refused(
+                f"{path.name}: splits '{ATTACK_SPLITS[a]}' and "
+                f"'{ATTACK_SPLITS[b]}' share {shared.size} identical pictures; remove the copies"
+            )

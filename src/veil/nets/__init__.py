@@ -1,0 +1,1 @@
+"""Architectures by their field names; no method is named here."""

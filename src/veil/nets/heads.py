@@ -1,0 +1,57 @@
+"""Classifier heads on vectors and on maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Sequential):
+    """(n, ...) -> (n, outputs): flatten, then fully connected layers with one activation."""
+
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module]
+    ) -> None:
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = inputs
+        for units in hidden:
+            layers += [nn.Linear(width, units), activation()]
+            width = units
+        layers.append(nn.Linear(width, outputs))
+        super().__init__(*layers)
+
+
+class ConvHead(nn.Module):
+    """Convolutions, then one linear layer on the spatial average: (n, c, h, w) -> (n, outputs).
+
+    Args:
+        in_channels: c.
+        channels: output channels of the 3x3 convolutions, each followed by ReLU.
+        outputs: logits.
+        pool_every: halve the map after this many convolutions while it is larger than 4.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: Sequence[int], outputs: int, pool_every: int = 2
+    ) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList()
+        width = in_channels
+        for out in channels:
+            self.convs.append(nn.Conv2d(width, out, 3, padding=1))
+            width = out
+        self.pool_every = pool_every
+        self.classifier = nn.Linear(width, outputs)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(n, channels[-1], h', w') the last feature map, which Grad-CAM explains."""
+        for i, conv in enumerate(self.convs):
+            x = conv(x).relu()
+            if (i + 1) % self.pool_every == 0 and min(x.shape[-2:]) > 4:
+                x = nn.functional.max_pool2d(x, 2)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.features(x).mean(dim=(2, 3)))
+        return logits

@@ -1,0 +1,211 @@
+"""One self-contained HTML file from one or several run folders: no script, no request."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from veil.errors import VeilError
+from veil.records import Audit, Record
+from veil.report import curves, scatter, view, words
+from veil.report.runs import PICTURES, Pictures, Run, read_run
+from veil.report.tradeoff import tradeoffs
+
+MOST_PICTURES = 12
+MOST_ATTACKERS = 12
+PICTURE_NAMES = {
+    "original": "Original",
+    "release": "Release",
+    "reconstruction": "Reconstruction",
+    "gradcam": "Grad-CAM",
+}
+Explanations = Mapping[str, tuple[str, str, str]]
+
+
+def write_report(runs: Sequence[Path], out: Path, explanations: Explanations | None = None) -> None:
+    """Write one HTML file that shows the audits of one or several run folders.
+
+    The file holds everything it needs. It is written beside `out` and then renamed, so that `out`
+    is never half a report; an earlier report of that name is replaced.
+
+    Args:
+        runs: folders that hold audit.json and perhaps run.json, samples.npz and metrics.jsonl.
+        out: the HTML file.
+        explanations: doubt id -> (raised if, means, do), each a sentence.
+
+    Raises:
+        VeilError: no run, a run folder that cannot be read, or a place that cannot be written.
+    """
+    if not runs:
+        raise VeilError("a report needs at least one run folder")
+    if not out.parent.is_dir():
+        raise VeilError(f"{out}: the folder {out.parent} does not exist; create it first")
+    if out.is_dir():
+        raise VeilError(f"{out}: is a folder; give the name of the HTML file")
+    page = render([read_run(folder) for folder in runs], explanations or {})
+    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(page, "utf-8")
+        beside.replace(out)
+    except OSError as error:
+        raise VeilError(f"{out}: cannot be written: {error.strerror}") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def render(runs: Sequence[Run], explanations: Explanations) -> str:
+    """The HTML text of the report on `runs`."""
+    from jinja2 import Environment, StrictUndefined
+
+    folder = files("veil.report")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "figure": words.figure,
+        "interval": words.interval,
+        "metric": words.metric,
+        "capitalized": words.capitalized,
+        "plain": _plain,
+    }
+    template = environment.from_string(folder.joinpath("report.html.j2").read_text("utf-8"))
+    audits = [run.audit for run in runs]
+    return template.render(
+        style=folder.joinpath("report.css").read_text("utf-8"),
+        names=view.short_names([audit.name for audit in audits]),
+        runs=runs,
+        sections=[_section(index, run, audits) for index, run in enumerate(runs)],
+        clauses=words.comparison_clauses(audits) if len(audits) > 1 else [],
+        plots=_plots(audits),
+        leaked=view.attacked(audits),
+        kept=view.useful(audits),
+        scales={target: view.scale(audits, target) for target in _targets(audits)},
+        doubts=_doubts(audits, explanations),
+        view=view,
+        words=words,
+        dash=words.DASH,
+    )
+
+
+def _targets(audits: Sequence[Audit]) -> list[str]:
+    return view.attacked(audits) + view.useful(audits)
+
+
+def _plots(audits: Sequence[Audit]) -> list[dict[str, Any]]:
+    """Each plot twice: for a page and for a phone, of which the style sheet shows one."""
+    return [
+        {
+            "plot": plot,
+            "wide": scatter.draw(plot, f"plot{number}w", 720, 440),
+            "narrow": scatter.draw(plot, f"plot{number}n", 368, 400),
+        }
+        for number, plot in enumerate(tradeoffs(audits))
+    ]
+
+
+def _section(index: int, run: Run, audits: Sequence[Audit]) -> dict[str, Any]:
+    audit = run.audit
+    panels: dict[str, list[str]] = {}
+    for number, curve in enumerate(curves.curves(run.progress)):
+        panel = curves.draw(curve, f"curve{index}-{number}")
+        panels.setdefault(curve.stage, []).append(panel)
+    return {
+        "audit": audit,
+        "tables": [_table(audit, target) for target in _targets(audits) if target in audit.targets],
+        "pictures": _pictures(run.samples),
+        "panels": panels,
+        "provenance": _rows(audit.provenance),
+        "about": _rows(run.about),
+    }
+
+
+def _table(audit: Audit, target: str) -> dict[str, Any]:
+    rows = view.attackers(audit, target)
+    present = list(dict.fromkeys(key for row in rows for key in row.scores))
+    columns: list[str] = [key for key in ("accuracy", "auc", "mcc") if key in present]
+    columns += sorted(key for key in present if key.startswith("tpr_at_fpr_"))
+    columns += [key for key in present if key not in columns]
+    return {
+        "target": target,
+        "kind": audit.targets[target].kind,
+        "metric": audit.targets[target].worst.metric,
+        "columns": columns,
+        "doubted": any(row.doubts for row in rows),
+        "rows": rows[:MOST_ATTACKERS],
+        "more": rows[MOST_ATTACKERS:],
+        "floors": view.yardsticks(audit, target, view.FLOOR),
+        "ceilings": view.yardsticks(audit, target, view.CEILING),
+    }
+
+
+def _pictures(samples: Mapping[str, Pictures]) -> list[tuple[str, list[str]]]:
+    """(row name, data URIs) for each kind of picture there is."""
+    return [
+        (PICTURE_NAMES[name], [_data_uri(picture) for picture in samples[name][:MOST_PICTURES]])
+        for name in PICTURES
+        if name in samples
+    ]
+
+
+def _data_uri(picture: Pictures) -> str:
+    """A PNG of its own size; the page enlarges it, with sharp pixels."""
+    from PIL import Image
+
+    png = BytesIO()
+    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(png, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode('ascii')}"
+
+
+def _doubts(audits: Sequence[Audit], explanations: Explanations) -> list[dict[str, Any]]:
+    """Every doubt and refusal by id: what raised it where, and what it means."""
+    raised: dict[str, dict[str, list[str]]] = {}
+    for audit, name in zip(audits, view.short_names([a.name for a in audits]), strict=True):
+        for refusal in audit.refusals:
+            raised.setdefault(refusal.id, {}).setdefault(refusal.text, []).append(name)
+        for record in _by_importance(audit):
+            where = f"{name}: {record.attack} on {record.target}"
+            for doubt in record.doubts:
+                raised.setdefault(doubt.id, {}).setdefault(doubt.text, []).append(where)
+    return [
+        {"id": key, "texts": texts, "explained": explanations.get(key)}
+        for key, texts in raised.items()
+    ]
+
+
+def _by_importance(audit: Audit) -> list[Record]:
+    """The records that verdicts rest on first, then all others."""
+    chosen = [summary.worst for summary in audit.targets.values()]
+    return chosen + [record for record in audit.records if record not in chosen]
+
+
+def _rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested values as (dotted name, text) rows."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows += _rows(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", _plain(value)))
+    return rows
+
+
+def _plain(value: Any) -> str:
+    """Any JSON value as text; an en dash where there is nothing."""
+    if value is None or value in ("", [], {}):
+        return words.DASH
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else words.DASH
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(v, str | int) for v in value):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool) or not isinstance(value, int):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)

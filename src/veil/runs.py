@@ -1,0 +1,258 @@
+"""A run folder: its config, its weights, and what an audit needs from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from veil import config as configs
+from veil.attacks.attack import AttackSplit
+from veil.checkpoint import load_tensors, save_tensors, written_beside
+from veil.config import ProblemConfig, RunConfig
+from veil.data.splits import Splits
+from veil.errors import VeilError
+from veil.evidence import ATTACK_SPLITS, Evidence
+from veil.method import Method, Problem
+from veil.methods import method_named
+from veil.progress import bar
+from veil.release import IMAGES_AT_ONCE, depends_on_batch, is_random, release_split
+from veil.seeds import seed_for
+from veil.train import CHECKPOINT, METRICS, fit
+
+CONFIG = "config.toml"
+WEIGHTS = "method.safetensors"
+RUN = "run.json"
+OURS = (CONFIG, WEIGHTS, RUN, CHECKPOINT, METRICS, "audit.json", "samples.npz", "report.html")
+AVERAGED_DRAWS = 16
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, loaded.
+
+    Attributes:
+        path: its folder.
+        config: what made it.
+        problem: private and useful labels, with their meaning.
+        method: trained, in eval mode.
+        splits: its data, rows without the problem's labels left out.
+    """
+
+    path: Path
+    config: RunConfig
+    problem: Problem
+    method: Method
+    splits: Splits
+
+
+def problem_of(config: ProblemConfig, splits: Splits) -> Problem:
+    """The problem, its labels looked up in the data (unknown ones: the nearest spelling)."""
+    names = config.private + config.utility
+    labels = {name: splits.fit.label(name) for name in names}
+    people = splits.fit.identity
+    return Problem(
+        private=config.private,
+        utility=config.utility,
+        labels=labels,
+        image=splits.fit.image_shape,
+        people=0 if people is None else len(np.unique(people)),
+    )
+
+
+def open_splits(config: RunConfig, console: Console | None) -> Splits:
+    """The run's data, decoded once with a progress bar, without rows that lack its labels."""
+    with bar(console, "reading images", 0) as advance:
+        splits = config.data.splits(
+            config.fit.seed, lambda done, total: advance(0, f"{done}/{total}")
+        )
+    names = config.problem.private + config.problem.utility
+    for name in names:
+        splits.fit.label(name)
+    return splits.having(names)
+
+
+def build(config: RunConfig, problem: Problem) -> Method:
+    """The untrained method, its initial weights drawn from the run's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(config.fit.seed, "weights", config.method_name))
+        return method_named(config.method_name)(config.method, problem)
+
+
+def claim(path: Path, config: RunConfig, force: bool) -> None:
+    """Make `path` this run's folder, or find that it already is (an interrupted run).
+
+    Raises:
+        VeilError: the folder holds a finished run, another run, or other people's files.
+    """
+    if path.exists() and not path.is_dir():
+        raise VeilError(f"{path}: is a file; --out names a folder")
+    if force and (path / CONFIG).exists():
+        for name in OURS:
+            (path / name).unlink(missing_ok=True)
+    elif (path / RUN).exists():
+        raise VeilError(f"{path}: holds a finished run; --force overwrites it")
+    elif (path / CONFIG).exists():
+        found = configs.read(path / CONFIG)
+        if found != config:
+            raise VeilError(
+                f"{path}: holds another run ({_first_difference(found, config)}); "
+                "--force overwrites it, another --out keeps both"
+            )
+    elif path.exists() and any(path.iterdir()):
+        raise VeilError(f"{path}: is not empty and holds no run; name a new folder")
+    path.mkdir(parents=True, exist_ok=True)
+    config.save(path / CONFIG)
+
+
+def train(
+    config: RunConfig, path: Path, console: Console | None = None, force: bool = False
+) -> Run:
+    """Train a run into `path`; an interrupted one goes on from its checkpoint.
+
+    Raises:
+        VeilError: see `claim`; a label is unknown; the method does not fit the problem.
+        Diverged: see `train.fit`.
+    """
+    splits = open_splits(config, console)
+    problem = problem_of(config.problem, splits)
+    method = build(config, problem)
+    claim(path, config, force)
+    started = time.monotonic()
+    fit(method, problem, splits.fit, splits.select, config.fit, path, console)
+    save_tensors(path / WEIGHTS, method.state_dict(), {"method": config.method_name})
+    facts = {
+        "method": config.method_name,
+        "config": config.to_toml()["method"],
+        "data": splits.fit.name,
+        "splits": {name: len(split) for name, split in splits.items()},
+        "notes": list(splits.notes),
+        "parameters released": sum(p.numel() for p in method.obfuscator.parameters()),
+        "versions": {
+            "veil": version("veil"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "threads": torch.get_num_threads(),
+        "seconds of the last session": round(time.monotonic() - started, 1),
+    }
+    with written_beside(path / RUN) as beside:
+        beside.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (path / CHECKPOINT).unlink(missing_ok=True)
+    return Run(path, config, problem, method, splits)
+
+
+def load(path: Path, console: Console | None = None) -> Run:
+    """A finished run.
+
+    Raises:
+        VeilError: the folder holds no run, an unfinished one, or weights that do not fit.
+    """
+    if not (path / CONFIG).exists():
+        raise VeilError(
+            f"{path}: holds no run (no {CONFIG}); 'veil train ... --out {path}' makes one"
+        )
+    config = configs.read(path / CONFIG)
+    if not (path / WEIGHTS).exists():
+        raise VeilError(f"{path}: the run is not finished; run its 'veil train' again to go on")
+    splits = open_splits(config, console)
+    problem = problem_of(config.problem, splits)
+    method = build(config, problem)
+    tensors, _ = load_tensors(path / WEIGHTS)
+    try:
+        method.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise VeilError(f"{path / WEIGHTS}: does not fit {CONFIG}: {reason}") from None
+    return Run(path, config, problem, method.to(config.fit.torch_device()).eval(), splits)
+
+
+def evidence_of(run: Run, seed: int) -> Evidence:
+    """What an attacker of a run may hold: releases, oracle draws, the public heads' answers.
+
+    Args:
+        run: trained.
+        seed: of the audit; the releases' noise is drawn from it.
+    """
+    obfuscator, splits, problem = run.method.obfuscator, run.splits, run.problem
+    seed = seed_for(seed, "audit releases")
+    z = {name: release_split(obfuscator, splits[name], seed, name) for name in ATTACK_SPLITS}
+    random = is_random(obfuscator, splits.select, seed)
+    averaged = (
+        {
+            n: release_split(obfuscator, splits[n], seed, f"{n} again", AVERAGED_DRAWS)
+            for n in ATTACK_SPLITS
+        }
+        if random
+        else None
+    )
+    answers: dict[str, dict[AttackSplit, NDArray[np.float32]]] = {}
+    for split in ATTACK_SPLITS:
+        for name, answer in outputs(run.method, z[split], adversary=False).items():
+            answers.setdefault(name, {})[split] = answer
+    people = {name: splits[name].identity for name in ATTACK_SPLITS}
+    named = {name: label for name, label in problem.labels.items() if name != "identity"}
+    content = hashlib.blake2b(digest_size=16)
+    for name in ATTACK_SPLITS:
+        content.update(splits[name].content().tobytes())
+
+    def originals(name: AttackSplit) -> Tensor:
+        return splits[name].batch(slice(None), labels=()).x
+
+    return Evidence(
+        name=f"{run.method.title()} on {splits.fit.name}",
+        z=z,
+        labels={n: {k: splits[k].column(n) for k in ATTACK_SPLITS} for n in named},
+        meaning=problem.labels,
+        private=problem.private,
+        utility=problem.utility,
+        identity={k: v for k, v in people.items() if v is not None} or None,
+        averaged=averaged,
+        draws=AVERAGED_DRAWS if random else 1,
+        random=random,
+        originals=originals,
+        originals_key=content.hexdigest(),
+        answers=answers,
+        adversary=outputs(run.method, z["test"], adversary=True),
+        reported=run.method.reported(run.config.data.source),
+        batch_dependence=0.0 if random else depends_on_batch(obfuscator, splits.select, seed),
+        provenance={"run": run.config.to_toml(), "notes": list(splits.notes)},
+    )
+
+
+@torch.no_grad()
+def outputs(method: Method, z: Tensor, *, adversary: bool) -> dict[str, NDArray[np.float32]]:
+    """What the public task heads, or the training adversary, say of releases, by label."""
+    device = next(method.parameters()).device
+    method.eval()
+    found: dict[str, list[Tensor]] = {}
+    for part in torch.split(z, IMAGES_AT_ONCE):
+        here = part.to(device)
+        said: Mapping[str, Tensor]
+        said = method.training_adversary(here) if adversary else method.answers(here)
+        for name, answer in said.items():
+            found.setdefault(name, []).append(answer.float().cpu())
+    return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+
+
+def _first_difference(found: RunConfig, asked: RunConfig) -> str:
+    old, new = found.to_toml(), asked.to_toml()
+    for section in old:
+        names: set[Any] = {*old[section], *new[section]}
+        for name in sorted(names):
+            before, after = old[section].get(name), new[section].get(name)
+            if before != after:
+                return f"{section}.{name} is {before} there, {after} here"
+    return "with other settings"

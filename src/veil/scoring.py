@@ -1,0 +1,181 @@
+"""From an attacker's guesses to a record: chosen on select, scored once on test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from veil.attacks.attack import Floats, Guess, Ints
+from veil.attacks.pairs import score_matching
+from veil.evidence import Columns, Evidence
+from veil.metrics import cross_entropy_bits, nag, scores
+from veil.records import Record, RecordKind
+from veil.seeds import seed_for
+from veil.statistics import floors, interval_for, majority_accuracy, pair_interval
+
+
+def class_record(
+    evidence: Evidence,
+    name: str,
+    kind: RecordKind,
+    attack: str,
+    family: str,
+    guesses: Sequence[Guess],
+    seed: int,
+) -> Record:
+    """The record of a class label's attacker from its guesses, one per seed.
+
+    The seed with the best balanced accuracy on select is scored on test; `spread` is the standard
+    deviation over the seeds on select, so that test is scored once.
+    """
+    s = evidence.labels[name]
+    on_select = [balanced(guess.select, s["select"]) for guess in guesses]
+    guess = guesses[int(np.argmax(on_select))]
+    test = s["test"]
+    found = scores(guess.test, test)
+    people = None if evidence.identity is None else evidence.identity["test"]
+    return Record(
+        target=name,
+        kind=kind,
+        attack=attack,
+        family=family,
+        metric="balanced_accuracy",
+        score=found.pop("balanced_accuracy"),
+        interval=interval_for(
+            "balanced_accuracy", test, guess.test.argmax(axis=1), people, seed_for(seed, "interval")
+        ),
+        select=max(on_select),
+        scores={**found, "train": balanced(guess.attack, s["attack"])},
+        n=len(test),
+        seeds=len(guesses),
+        spread=float(np.std(on_select)) if len(guesses) > 1 else None,
+        bits=balanced_bits(guess.test, test),
+    )
+
+
+def matching_record(
+    identity: Columns,
+    kind: RecordKind,
+    attack: str,
+    family: str,
+    guesses: Sequence[Guess],
+    seed: int,
+) -> Record:
+    """The record of a matcher from its embeddings, one per seed; pairs are the same for all."""
+    metric: Final = "verification_accuracy"
+    pairs_seed = seed_for(seed, "pairs")
+    matched = [
+        score_matching(guess, identity["select"], identity["test"], pairs_seed) for guess in guesses
+    ]
+    best = max(matched, key=lambda m: m.select)
+    found = dict(best.scores)
+    return Record(
+        target="identity",
+        kind=kind,
+        attack=attack,
+        family=family,
+        metric=metric,
+        score=found.pop(metric),
+        interval=pair_interval(
+            metric,
+            best.same,
+            best.distance,
+            best.threshold,
+            best.people,
+            seed_for(seed, "interval"),
+        ),
+        select=best.select,
+        scores=dict(found),
+        n=len(best.same),
+        seeds=len(guesses),
+        spread=float(np.std([m.select for m in matched])) if len(matched) > 1 else None,
+    )
+
+
+def own_head_record(evidence: Evidence, name: str, seed: int) -> Record:
+    """How well the public task head, which came with the release, does its task."""
+    answers = evidence.answers[name]
+    own = "own head"
+    if name == "identity":
+        assert evidence.identity is not None
+        guess = Guess(answers["attack"], answers["select"], answers["test"])
+        return matching_record(evidence.identity, "utility", own, own, [guess], seed)
+    log_p = {split: log_softmax(logits) for split, logits in answers.items()}
+    guess = Guess(log_p["attack"], log_p["select"], log_p["test"])
+    return class_record(evidence, name, "utility", own, own, [guess], seed)
+
+
+def floor_records(evidence: Evidence, name: str) -> dict[str, Record]:
+    """The floors under any attack on `name`: "majority", "label only" and "copy floor".
+
+    Where several useful labels are known, each floor is the highest over them.
+    """
+    s = evidence.labels[name]
+    learn_s = np.concatenate([s["attack"], s["select"]])
+    best: dict[str, float] = {"majority": 1 / len(np.unique(s["test"]))}
+    for task in evidence.utility:
+        if task == "identity":
+            continue
+        y, answer = evidence.labels[task], evidence.answers.get(task)
+        found = floors(
+            np.concatenate([y["attack"], y["select"]]),
+            learn_s,
+            y["test"],
+            s["test"],
+            None if answer is None else answer["test"].argmax(axis=1).astype(np.int64),
+        )
+        for key, value in {"label only": found.label_only, "copy floor": found.copy}.items():
+            if value is not None:
+                best[key] = max(value, best.get(key, 0.0))
+    return {
+        key: Record(
+            target=name,
+            kind="attribute",
+            attack=key,
+            family="floor",
+            metric="balanced_accuracy",
+            score=value,
+            interval=None,
+            n=len(s["test"]),
+        )
+        for key, value in best.items()
+    }
+
+
+def gain(evidence: Evidence, name: str, record: Record, ceiling: Record | None) -> float | None:
+    """The normalised accuracy gain of a record; None without a ceiling."""
+    accuracy = record.scores.get("accuracy")
+    clean = None if ceiling is None else ceiling.scores.get("accuracy")
+    if accuracy is None or clean is None:
+        return None
+    return nag(accuracy, majority_accuracy(evidence.labels[name]["test"]), clean)
+
+
+def balanced_bits(log_probs: Floats, labels: Ints) -> float:
+    """Bits about a label of equally frequent classes that a guess shows on held-out rows.
+
+    log2 K minus the cross entropy, each class weighing the same: a lower bound, in expectation, of
+    the mutual information between the release and the label if all classes were equally frequent.
+
+    Args:
+        log_probs: (n, K) natural logarithms, under equal class priors.
+        labels: (n,) classes.
+    """
+    present = np.unique(labels)
+    losses = [cross_entropy_bits(log_probs[labels == k], labels[labels == k]) for k in present]
+    return max(0.0, float(np.log2(len(present)) - np.mean(losses)))
+
+
+def balanced(log_probs: Floats, labels: Ints) -> float:
+    """Balanced accuracy of the most probable class."""
+    return scores(log_probs, labels)["balanced_accuracy"]
+
+
+def log_softmax(logits: Floats) -> NDArray[np.float32]:
+    """(n, K) log-probabilities of logits."""
+    log_p: NDArray[np.float32] = torch.from_numpy(logits).log_softmax(dim=1).numpy()
+    return log_p
