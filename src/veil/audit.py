@@ -65,13 +65,13 @@ def audit(
         console: where the progress bar goes; None for silence.
 
     Raises:
-        VeilError: a label has no classes to attack, or the suite is unknown.
+        VeilError: a label is no class or does not vary in a split, or the suite is unknown.
     """
     started = time.monotonic()
     attacks = suite_named(suite)
     for name in (*evidence.private, *evidence.utility):
-        if name != "identity" and not evidence.meaning[name].is_class:
-            raise VeilError(f"'{name}' is {evidence.meaning[name].kind}; an audit needs classes")
+        if name != "identity":
+            _refuse_unfit_label(evidence, name)
     feeds = 1 if evidence.averaged is None else 2
     work = {n: feeds * len(_attackers(n, attacks)) for n in evidence.private}
     work |= {n: len(_fresh_heads(n, suite)) for n in evidence.utility}
@@ -287,7 +287,8 @@ class _Auditor:
             return None
         clean = replace(evidence, utility=(), answers={})
         columns = evidence.identity if name == "identity" else evidence.labels[name]
-        key = (evidence.originals_key, name, columns, self.seed, self.seeds)
+        # People too: they decide the interval.
+        key = (evidence.originals_key, name, columns, evidence.identity, self.seed, self.seeds)
 
         def measure(attack: Attack) -> Record:
             assert clean.originals is not None
@@ -317,6 +318,17 @@ class _Auditor:
         guesses = self.guesses(outcome.attack, fewer)
         reached = max(balanced(guess.select, knowledge.s["select"]) for guess in guesses)
         return outcome.record.select - reached
+
+
+def _refuse_unfit_label(evidence: Evidence, name: str) -> None:
+    if not evidence.meaning[name].is_class:
+        raise VeilError(f"'{name}' is {evidence.meaning[name].kind}; an audit needs classes")
+    for split, column in evidence.knowing(name).labels[name].items():
+        if len(np.unique(column)) < 2:
+            raise VeilError(
+                f"{evidence.name}: '{name}' does not vary over the {len(column)} images of "
+                f"'{split}' for which it is known; give more images"
+            )
 
 
 def _knowledge(evidence: Evidence, name: str, z: Mapping[AttackSplit, Tensor]) -> Knowledge:

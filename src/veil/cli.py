@@ -201,7 +201,8 @@ def inspect(
         *([f"data.size={size}"] if size else []),
         *(f"data.{s.removeprefix('data.')}" for s in settings or []),
     ]
-    print_data(data_config(with_settings({}, flags)["data"], "the command line"), _console(quiet))
+    config = data_config(with_settings({}, flags)["data"], "the command line")
+    print_data(config, _output(), _console(quiet))
 
 
 def main() -> None:

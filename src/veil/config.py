@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
 
 from veil.checkpoint import written_beside
 from veil.data.sources import SOURCES, DataConfig
@@ -103,14 +104,20 @@ def read_tables(path: Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
     Raises:
-        VeilError: the file is missing or is not TOML (the line is named).
+        VeilError: the file is missing, is not TOML (the line is named), or has a key outside of a
+            section.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VeilError(f"{path}: no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise VeilError(f"{path}: not a TOML file: {error}") from None
+    for key, table in tables.items():
+        if not isinstance(table, dict):
+            shown = ", ".join(f"[{section}]" for section in SECTIONS)
+            raise VeilError(f"{path}: '{key}' stands outside of a section: put it under {shown}")
+    return tables
 
 
 def with_settings(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
@@ -136,7 +143,8 @@ def with_settings(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[st
 
 def _section(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
     try:
-        return model.model_validate(dict(values))
+        # Strict, so that `alpha = true` is no number; as JSON, whose lists may become tuples.
+        return model.model_validate_json(to_json(values), strict=True)
     except ValidationError as error:
         problems = []
         for fault in error.errors():

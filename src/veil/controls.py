@@ -25,8 +25,10 @@ def shuffled_interval(knowledge: Knowledge, test: Ints, seed: int) -> Interval:
     """Balanced accuracy on test of attackers trained on shuffled labels, and its 99.9 % interval.
 
     One shuffle proves nothing: a random direction in the releases agrees with any label a little,
-    for better or worse. The mean over many shuffles must be chance. All of them are fitted at once,
-    by ridge regression onto the classes.
+    for better or worse. The mean over many shuffles must be chance. Classes change their names in
+    each shuffle, which makes it so whatever the shape of the releases: with rare classes and long
+    tails, permuted labels alone would favour one direction. All are fitted at once, by ridge
+    regression onto the classes.
 
     Args:
         knowledge: what the attacker holds.
@@ -38,14 +40,15 @@ def shuffled_interval(knowledge: Knowledge, test: Ints, seed: int) -> Interval:
     rng = np.random.default_rng(seed_for(seed, "shuffled", knowledge.target))
     z = prepare(_few_features(knowledge, rng), "standardised")
     s, x = knowledge.s["attack"], z["attack"].double()
+    k = knowledge.classes
     targets = np.concatenate(
-        [np.eye(knowledge.classes)[rng.permutation(s)] for _ in range(SHUFFLES)], axis=1
+        [np.eye(k)[rng.permutation(k)[rng.permutation(s)]] for _ in range(SHUFFLES)], axis=1
     )
     frequency = targets.mean(axis=0)
     y = torch.from_numpy((targets - frequency) / np.maximum(frequency, 1e-9))
     gram = x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
     answers = z["test"].double() @ torch.linalg.solve(gram, x.T @ y)
-    guesses = answers.reshape(len(test), SHUFFLES, knowledge.classes).argmax(dim=2).numpy()
+    guesses = answers.reshape(len(test), SHUFFLES, k).argmax(dim=2).numpy()
     reached = np.array([balanced_accuracy(test, guesses[:, i]) for i in range(SHUFFLES)])
     reach = t.ppf((1 + LEVEL) / 2, SHUFFLES - 1) * reached.std(ddof=1) / np.sqrt(SHUFFLES)
     return float(reached.mean() - reach), float(reached.mean() + reach)
@@ -55,7 +58,11 @@ def planted_score(knowledge: Knowledge, test: Ints, seed: int) -> float:
     """Balanced accuracy on test once the private label itself stands among the features."""
     rng = np.random.default_rng(seed_for(seed, "planted", knowledge.target))
     z = _few_features(knowledge, rng)
-    s: dict[AttackSplit, Ints] = {**knowledge.s, "test": test}
+    s: dict[AttackSplit, Ints] = {
+        "attack": knowledge.s["attack"],
+        "select": knowledge.s["select"],
+        "test": test,
+    }
 
     def with_label(split: AttackSplit) -> Tensor:
         label = torch.nn.functional.one_hot(torch.from_numpy(s[split]), knowledge.classes)

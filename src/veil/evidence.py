@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
 from veil.attacks.attack import AttackSplit
@@ -18,11 +20,14 @@ from veil.data.dataset import BINARY, IDENTITY, MISSING, Label
 from veil.data.splits import divide
 from veil.errors import Refused, VeilError, nearest
 from veil.seeds import seed_for
+from veil.statistics import people_of
 
 Columns = Mapping[AttackSplit, NDArray[np.int64]]
 Originals = Callable[[AttackSplit], Tensor]
 ATTACK_SPLITS: tuple[AttackSplit, ...] = ("attack", "select", "test")
 SHARES: Mapping[AttackSplit, float] = {"attack": 0.6, "select": 0.15, "test": 0.25}
+MOST_CLASSES = 1000
+SMALLEST_ORIGINAL = 8
 ARRAYS = ("z", "z_draws", "s", "y", "x", "identity", "g", "split")
 
 
@@ -82,7 +87,10 @@ class Evidence:
 
     def knowing(self, name: str) -> Evidence:
         """The same evidence without the rows in which the label `name` is missing."""
-        known = {split: column != MISSING for split, column in self.labels[name].items()}
+        columns = self.identity if name == "identity" else self.labels[name]
+        if columns is None:
+            raise VeilError(f"{self.name}: people are unknown, so 'identity' cannot be audited")
+        known = {split: column != MISSING for split, column in columns.items()}
         if all(bool(mask.all()) for mask in known.values()):
             return self
 
@@ -121,17 +129,19 @@ def from_file(path: Path, seed: int) -> Evidence:
         raise VeilError(f"{path}: the private label 's' (n,) is missing")
     drawn = "z_draws" in arrays
     z = arrays["z_draws" if drawn else "z"]
-    if z.ndim < (3 if drawn else 2) or not np.issubdtype(z.dtype, np.number):
+    real = np.issubdtype(z.dtype, np.number) and not np.iscomplexobj(z)
+    if z.ndim < (3 if drawn else 2) or 0 in z.shape or not (real or z.dtype == bool):
         raise VeilError(
-            f"{path}: the release has shape {z.shape}, type {z.dtype}; see docs/audit.md"
+            f"{path}: the release has shape {z.shape}, type {z.dtype}; it must be numbers, "
+            + ("'z_draws' (n, draws, ...)" if drawn else "'z' (n, ...)")
         )
     for name, array in arrays.items():
-        if len(array) != len(z):
-            raise VeilError(f"{path}: '{name}' has {len(array)} rows, the release {len(z)}")
+        if array.shape[:1] != z.shape[:1]:
+            raise VeilError(f"{path}: '{name}' has shape {array.shape}, the release {len(z)} rows")
     labels = {
         name: class_column(arrays[name], f"{path}: '{name}'") for name in "sy" if name in arrays
     }
-    identity = _people(arrays["identity"]) if "identity" in arrays else None
+    identity = _people(arrays["identity"], path) if "identity" in arrays else None
     x = _pictures(arrays["x"], path) if "x" in arrays else None
     split, note = _split(arrays.get("split"), identity, x, labels["s"][0], path, seed)
     if x is not None:
@@ -139,13 +149,20 @@ def from_file(path: Path, seed: int) -> Evidence:
     rows = {name: np.flatnonzero(split == i) for i, name in enumerate(ATTACK_SPLITS)}
     for name, at in rows.items():
         if len(at) < 10:
-            raise VeilError(f"{path}: {len(at)} rows in '{name}'; an audit needs 10 at least")
+            raise VeilError(
+                f"{path}: {len(at)} rows in '{name}' ({note}); an audit needs 10 at least"
+            )
+
+    draws = z.shape[1] if drawn else 1
 
     def part(array: NDArray[Any]) -> dict[AttackSplit, NDArray[Any]]:
         return {name: array[at] for name, at in rows.items()}
 
     def tensors(array: NDArray[Any]) -> dict[AttackSplit, Tensor]:
-        return {name: torch.from_numpy(a.astype(np.float32)) for name, a in part(array).items()}
+        with np.errstate(
+            over="ignore"
+        ):  # what float32 cannot hold is inf, which attackers can read
+            return {name: torch.from_numpy(a.astype(np.float32)) for name, a in part(array).items()}
 
     def originals(name: AttackSplit) -> Tensor:
         assert x is not None
@@ -159,12 +176,12 @@ def from_file(path: Path, seed: int) -> Evidence:
         private=("s",),
         utility=("y",) if "y" in labels else (),
         identity=None if identity is None else part(identity),
-        averaged=tensors(z.mean(axis=1)) if drawn else None,
-        draws=z.shape[1] if drawn else 1,
+        averaged=tensors(z.mean(axis=1, dtype=np.float64)) if draws > 1 else None,
+        draws=draws,
         random=drawn,
         originals=None if x is None else originals,
         originals_key="" if x is None else hashlib.blake2b(x.tobytes(), digest_size=16).hexdigest(),
-        provenance={"released": path.name, "notes": note},
+        provenance={"released": path.name, "notes": [note]},
     )
 
 
@@ -172,15 +189,27 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a `.npz` or `.safetensors` file; nothing pickled is ever loaded."""
     try:
         if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            return load_file(path)
+            # Through torch, as numpy has no bfloat16.
+            tensors = load_file(path)
+            return {
+                n: (t.float() if t.is_floating_point() else t).numpy() for n, t in tensors.items()
+            }
         if path.suffix == ".npz":
+            if not path.is_file():
+                raise FileNotFoundError
+            if not is_zipfile(path):
+                raise VeilError(f"{path}: is no .npz file, or was cut short")
             with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+                arrays = {name: file[name] for name in file.files}
+            for name, array in arrays.items():
+                if not isinstance(array, np.ndarray):
+                    raise VeilError(f"{path}: '{name}' is not an array")
+            return arrays
     except FileNotFoundError:
         raise VeilError(f"{path}: no such file") from None
-    except Exception as error:
+    except VeilError:
+        raise
+    except Exception as error:  # zip, npy and safetensors have no common error of damaged content
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "pickle" in reason.lower():
             reason = "it holds pickled objects, which could run code; save plain arrays"
@@ -189,40 +218,59 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def class_column(array: NDArray[Any], where: str) -> tuple[NDArray[np.int64], Label]:
-    """Labels as classes 0..K-1 (any integers or floats that are integers; NaN is missing)."""
+    """Labels as classes 0..K-1, -1 where missing, and what they mean.
+
+    Integers, booleans, or floats that are integers are classes in ascending order. NaN is missing;
+    the integer -1 is too, unless the codes are -1 and 1.
+    """
     if array.ndim != 1:
         raise VeilError(f"{where} has shape {array.shape}; labels are (n,)")
     if np.issubdtype(array.dtype, np.floating):
         missing = np.isnan(array)
-        if not np.array_equal(array[~missing], np.round(array[~missing])):
-            raise VeilError(f"{where} holds fractions; labels are classes (integers)")
-    elif np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
-        missing = (
-            array == MISSING if array.dtype != bool and array.min(initial=0) == MISSING else None
-        )
-        codes = set(np.unique(array).tolist())
-        missing = np.zeros(len(array), bool) if missing is None or codes == {-1, 1} else missing
+        known = array[~missing]
+        if not np.array_equal(known, np.round(known)) or np.isinf(known).any():
+            raise VeilError(f"{where} holds fractions or inf; labels are classes (integers)")
+    elif np.issubdtype(array.dtype, np.integer):
+        signs = set(np.unique(array).tolist()) == {-1, 1}
+        missing = np.zeros(len(array), dtype=bool) if signs else array == MISSING
+    elif array.dtype == bool:
+        missing = np.zeros(len(array), dtype=bool)
     else:
         raise VeilError(f"{where} has type {array.dtype}; labels are classes (integers)")
     values, classes = np.unique(array[~missing], return_inverse=True)
     if len(values) < 2:
-        raise VeilError(f"{where} has {len(values)} class; there is nothing to infer")
-    if len(values) > 1000:
-        raise VeilError(f"{where} has {len(values)} classes; is it an identity?")
+        raise VeilError(f"{where} shows {len(values)} classes; there is nothing to infer")
+    if len(values) > min(MOST_CLASSES, max(20, len(classes) // 10)):
+        raise VeilError(
+            f"{where} has {len(values)} classes in {len(classes)} rows; is it an identity?"
+        )
     column = np.full(len(array), MISSING, dtype=np.int64)
     column[~missing] = classes
     names = tuple(f"{value:g}" for value in values.tolist())
     return column, BINARY if len(values) == 2 else Label("multiclass", names)
 
 
-def _people(array: NDArray[Any]) -> NDArray[np.int64]:
-    _, people = np.unique(array, return_inverse=True)
-    return people.astype(np.int64)
+def _people(array: NDArray[Any], path: Path) -> NDArray[np.int64]:
+    """(n,) person numbers; -1, NaN and the empty string are people unknown."""
+    if array.ndim != 1:
+        raise VeilError(f"{path}: 'identity' has shape {array.shape}; it must be (n,)")
+    if np.issubdtype(array.dtype, np.floating):
+        unknown = np.isnan(array) | (array == MISSING)
+    elif np.issubdtype(array.dtype, np.character):
+        unknown = array == array.dtype.type()
+    else:
+        unknown = array == MISSING
+    people: NDArray[np.int64] = np.unique(array, return_inverse=True)[1].astype(np.int64)
+    people[unknown] = MISSING
+    return people
 
 
 def _pictures(x: NDArray[Any], path: Path) -> NDArray[np.uint8]:
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
-        raise VeilError(f"{path}: 'x' has shape {x.shape}; original images are (n, 1 or 3, h, w)")
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or min(x.shape[2:]) < SMALLEST_ORIGINAL:
+        raise VeilError(
+            f"{path}: 'x' has shape {x.shape}; original images are (n, 1 or 3, h, w), "
+            f"of {SMALLEST_ORIGINAL} pixels or more"
+        )
     if x.dtype == np.uint8:
         return x
     if not np.issubdtype(x.dtype, np.floating) or not (x.min() >= 0 and x.max() <= 1):
@@ -237,13 +285,13 @@ def _split(
     s: NDArray[np.int64],
     path: Path,
     seed: int,
-) -> tuple[NDArray[np.int64], list[str]]:
+) -> tuple[NDArray[np.int64], str]:
     if given is not None:
         if given.ndim != 1 or not np.isin(given, (0, 1, 2)).all():
             raise VeilError(f"{path}: 'split' must be (n,) of 0 attack, 1 select, 2 test")
-        return given.astype(np.int64), ["the file's own split"]
+        return given.astype(np.int64), "the file's own split"
     if identity is not None:
-        units, how = identity, "by person"
+        units, how = people_of(identity, len(s)), "by person"
     elif x is not None:
         _, copies = np.unique(x.reshape(len(x), -1), axis=0, return_inverse=True)
         units, how = copies.astype(np.int64), "at random, identical originals together"
@@ -253,7 +301,7 @@ def _split(
     split = np.empty(len(s), dtype=np.int64)
     for i, name in enumerate(ATTACK_SPLITS):
         split[parts[name]] = i
-    return split, [f"no 'split' in the file: divided {how}, 60 : 15 : 25"]
+    return split, f"no 'split' in the file: divided {how}, 60 : 15 : 25"
 
 
 def _refuse_copies(x: NDArray[np.uint8], split: NDArray[np.int64], path: Path) -> None:

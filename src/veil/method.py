@@ -82,6 +82,7 @@ class Player:
 class Move:
     """One player's update: the sum of its named, weighted terms is minimised over its parameters.
 
+    Without terms it moves nobody (there may be no private label, say, to infer).
     Signs are visible here and nowhere else. No other player's parameters receive a gradient.
     """
 
@@ -116,9 +117,12 @@ class Stage:
 
 
 class MethodConfig(BaseModel):
-    """Base of every method's configuration: frozen, unknown keys refused."""
+    """Base of every method's configuration: frozen, finite, unknown keys refused.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    TOML has no null: a field that may be None has None as its default.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Method(nn.Module, ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +27,7 @@ from veil.data.sampling import image_batches, pair_batches
 from veil.errors import Diverged, VeilError
 from veil.method import Method, MethodConfig, Move, Player, Problem, Stage
 from veil.precision import Precision, autocast
-from veil.progress import bar
+from veil.progress import Advance, bar
 from veil.seeds import generator, seed_for
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -48,10 +50,20 @@ class FitConfig(MethodConfig):
     checkpoint_seconds: float = 60.0
 
     def torch_device(self) -> torch.device:
-        """The device meant by `device`."""
+        """The device meant by `device`.
+
+        Raises:
+            VeilError: a GPU is asked for and torch finds none.
+        """
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise VeilError("fit.device = 'cuda', but torch finds no GPU: use 'auto' or 'cpu'")
         return torch.device(self.device)
+
+
+Tally = dict[str, tuple[float, int]]
+"""A term's name -> (sum of its values, how many); a round may play one term several times."""
 
 
 @dataclass
@@ -60,7 +72,7 @@ class Position:
 
     Attributes:
         stage, epoch, step: the next round to play.
-        sums, rounds: the terms of the epoch so far, summed over its rounds.
+        tally: the terms of the epoch so far.
         best, waited: the lowest `select` total of the stage, and epochs since.
         metrics_bytes: length of metrics.jsonl up to here.
         threads: CPU threads; another number could change the last bits of a sum.
@@ -69,8 +81,7 @@ class Position:
     stage: int = 0
     epoch: int = 0
     step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    rounds: int = 0
+    tally: Tally = field(default_factory=dict)
     best: float | None = None
     waited: int = 0
     metrics_bytes: int = 0
@@ -93,7 +104,7 @@ class Seat:
 
 
 def seats_for(players: Mapping[str, Player]) -> dict[str, Seat]:
-    """One seat a player.
+    """One seat for each player that has something to train (without a utility, no task plays).
 
     Raises:
         VeilError: two players share a parameter.
@@ -103,7 +114,11 @@ def seats_for(players: Mapping[str, Player]) -> dict[str, Seat]:
         for parameter in player.module.parameters():
             if owner.setdefault(id(parameter), name) != name:
                 raise VeilError(f"players '{owner[id(parameter)]}' and '{name}' share a parameter")
-    return {name: Seat(player) for name, player in players.items()}
+    return {
+        name: Seat(player)
+        for name, player in players.items()
+        if any(parameter.requires_grad for parameter in player.module.parameters())
+    }
 
 
 def channels_last(module: nn.Module) -> None:
@@ -111,6 +126,20 @@ def channels_last(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def values_of(moves: Sequence[Move]) -> dict[str, float]:
+    """The terms of simultaneous moves: "player/term" -> value.
+
+    Raises:
+        Diverged: a value is not finite.
+    """
+    terms = {f"{move.player}/{name}": t for move in moves for name, t in move.terms.items()}
+    values = torch.stack([term.detach().float() for term in terms.values()]).tolist()
+    for name, value in zip(terms, values, strict=True):
+        if not math.isfinite(value):
+            raise Diverged(f"the term '{name}' became {value}: lower its weight or learning rate")
+    return dict(zip(terms, values, strict=True))
 
 
 def update(seats: Mapping[str, Seat], moves: Sequence[Move]) -> dict[str, float]:
@@ -122,16 +151,11 @@ def update(seats: Mapping[str, Seat], moves: Sequence[Move]) -> dict[str, float]
     Raises:
         Diverged: a term is not finite; nothing has been moved.
     """
-    names = [f"{move.player}/{term}" for move in moves for term in move.terms]
-    values = torch.stack([t.detach().float() for move in moves for t in move.terms.values()])
-    terms = dict(zip(names, values.tolist(), strict=True))
-    for name, value in terms.items():
-        if not math.isfinite(value):
-            raise Diverged(f"the term '{name}' became {value}: lower its weight or learning rate")
+    terms = values_of(moves)
     for i, move in enumerate(moves):
         parameters = seats[move.player].parameters
         gradients = torch.autograd.grad(
-            sum(move.terms.values(), start=torch.zeros((), device=values.device)),
+            reduce(operator.add, move.terms.values()),
             parameters,
             retain_graph=i < len(moves) - 1,
             allow_unused=True,
@@ -145,17 +169,31 @@ def update(seats: Mapping[str, Seat], moves: Sequence[Move]) -> dict[str, float]
     return terms
 
 
+def count(tally: Tally, terms: Mapping[str, float]) -> None:
+    """Add one value of each term to the tally."""
+    for name, value in terms.items():
+        total, times = tally.get(name, (0.0, 0))
+        tally[name] = (total + value, times + 1)
+
+
+def means(tally: Tally) -> dict[str, float]:
+    """The mean value of each term."""
+    return {name: total / times for name, (total, times) in tally.items()}
+
+
 def rounds(
     stage: Stage, batch: Batch, rng: torch.Generator, precision: Precision
 ) -> Iterator[tuple[Move, ...]]:
-    """The moves of one round, computed under mixed precision."""
+    """The moves of one round, computed under mixed precision; moves without terms left out."""
     steps = stage.round(batch, rng)
     while True:
         with autocast(batch.x.device, precision):
             moves = next(steps, None)
         if moves is None:
             return
-        yield moves if isinstance(moves, tuple) else (moves,)
+        together = moves if isinstance(moves, tuple) else (moves,)
+        if played := tuple(move for move in together if move.terms):
+            yield played
 
 
 def batches(stage: Stage, dataset: Dataset, seed: int) -> list[Rows]:
@@ -247,7 +285,7 @@ class Training:
             file.write(json.dumps(record) + "\n")
             self.at.metrics_bytes = file.tell()
 
-    def play_epoch(self, stage: Stage, advance: Any, asked: threading.Event) -> None:
+    def play_epoch(self, stage: Stage, advance: Advance, asked: threading.Event) -> None:
         """The rounds of the current epoch that are still to be played."""
         seed, at = self.config.seed, self.at
         orders = batches(stage, self.fit_set, seed_for(seed, "order", stage.name, at.epoch))
@@ -258,9 +296,7 @@ class Training:
             torch.manual_seed(seed_for(seed, "dropout", *purpose))
             rng = generator(seed, *purpose, device=self.device)
             for moves in rounds(stage, batch, rng, self.config.precision):
-                for name, value in update(self.seats, moves).items():
-                    at.sums[name] = at.sums.get(name, 0.0) + value
-            at.rounds += 1
+                count(at.tally, update(self.seats, moves))
             at.step = step + 1
             advance(1, f"{stage.name} epoch {at.epoch + 1}/{stage.epochs}")
             if asked.is_set():
@@ -270,31 +306,31 @@ class Training:
                 self.save()
 
     def select_terms(self, stage: Stage) -> dict[str, float]:
-        """The mean of every term over `select`, in eval mode, nobody moving."""
+        """The mean of every term over `select`, in eval mode, nobody moving.
+
+        Raises:
+            Diverged: a term is not finite: the epoch's last step spoiled the weights.
+        """
         seed = seed_for(self.config.seed, "select", stage.name)
         orders = batches(stage, self.select_set, seed)
-        sums: dict[str, float] = {}
+        tally: Tally = {}
         self.method.eval()
         with torch.no_grad():
             for step, rows in enumerate(orders):
                 batch = self.select_set.batch(rows, self.labels).to(self.device)
                 rng = generator(seed, step, device=self.device)
                 for moves in rounds(stage, batch, rng, self.config.precision):
-                    for move in moves:
-                        for term, value in move.terms.items():
-                            name = f"{move.player}/{term}"
-                            sums[name] = sums.get(name, 0.0) + float(value)
-        return {name: total / len(orders) for name, total in sums.items()}
+                    count(tally, values_of(moves))
+        return means(tally)
 
     def end_epoch(self, stage: Stage) -> bool:
         """Log the epoch, remember the best weights; True when the stage has stopped improving."""
         at = self.at
         where = {"stage": stage.name, "epoch": at.epoch}
-        played = {name: total / at.rounds for name, total in at.sums.items()}
-        self.log({**where, "split": "fit", **played})
         selected = self.select_terms(stage)
+        self.log({**where, "split": "fit", **means(at.tally)})
         self.log({**where, "split": "select", **selected})
-        at.epoch, at.step, at.sums, at.rounds = at.epoch + 1, 0, {}, 0
+        at.epoch, at.step, at.tally = at.epoch + 1, 0, {}
         if stage.patience is None:
             return False
         total = sum(selected.values())
@@ -340,7 +376,7 @@ def fit(
         console: where the progress bar goes; None for silence.
 
     Raises:
-        Diverged: a term became infinite or NaN; the last good state is in the checkpoint.
+        Diverged: a term became infinite or NaN; the checkpoint holds the last good state saved.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
     """
     training = Training(method, problem, fit_set, select_set, config, run)
@@ -348,22 +384,28 @@ def fit(
     at = training.at
     stages = method.stages()
     lengths = [len(batches(stage, training.fit_set, 0)) for stage in stages]
+    for stage in stages:
+        batches(stage, training.select_set, 0)  # what cannot be sampled is refused before training
     total = sum(n * stage.epochs for n, stage in zip(lengths, stages, strict=True))
     done = sum(n * stage.epochs for n, stage in zip(lengths[: at.stage], stages, strict=False))
     if at.stage < len(stages):
         done += at.epoch * lengths[at.stage] + at.step
-    with stop_requested() as asked, bar(console, "training", total, done) as advance:
+    with (
+        torch.random.fork_rng(devices=[]),
+        stop_requested() as asked,
+        bar(console, "training", total, done) as advance,
+    ):
         training.save()
         for index in range(at.stage, len(stages)):
             stage = stages[index]
             while at.epoch < stage.epochs:
                 try:
                     training.play_epoch(stage, advance, asked)
+                    stopped = training.end_epoch(stage)
                 except Diverged as error:
-                    training.save()
-                    where = f"stage '{stage.name}', epoch {at.epoch + 1}, step {at.step + 1}"
+                    where = f"stage '{stage.name}', epoch {at.epoch + 1}, after step {at.step}"
                     raise Diverged(f"{where}: {error}") from None
-                if training.end_epoch(stage):
+                if stopped:
                     advance((stage.epochs - at.epoch) * lengths[index], "stopped early")
                     break
             training.end_stage()

@@ -16,14 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from veil.attacks.attack import Attack, AttackSplit, Guess, Ints, Knowledge
-from veil.attacks.matching import (
-    MATCHERS,
-    Distance,
-    FreshSiamese,
-    LinearDiscriminant,
-    SoftmaxEmbedding,
-    discriminants,
-)
+from veil.attacks.embedding import FreshSiamese, SoftmaxEmbedding
+from veil.attacks.matching import MATCHERS, Distance, LinearDiscriminant, discriminants
 from veil.attacks.pairs import Matching, distances, draw_pairs, rank1, score_matching
 from veil.errors import VeilError
 
@@ -31,9 +25,9 @@ PEOPLE: dict[AttackSplit, int] = {"attack": 60, "select": 20, "test": 30}
 PHOTOS = 6
 TRAINED: tuple[Attack, ...] = (
     LinearDiscriminant(),
-    FreshSiamese(people=30, steps=80),
-    SoftmaxEmbedding("convolution", batch=60, epochs=8),
-    SoftmaxEmbedding("perceptron", batch=60, epochs=12),
+    FreshSiamese(people=30, steps=60),
+    SoftmaxEmbedding("convolution", people=24, steps=48),
+    SoftmaxEmbedding("perceptron", people=30, steps=64),
 )
 FAST: tuple[Attack, ...] = (Distance("raw"), Distance("standardised"), Distance("whitened"))
 

@@ -82,16 +82,16 @@ def fill(z: Splits) -> dict[AttackSplit, Tensor]:
 def standardise(x: Splits, over: tuple[int, ...] = (0,)) -> dict[AttackSplit, Tensor]:
     """Zero mean and unit deviation over the axes `over` of "attack", outliers cut at eight.
 
-    The cut is made twice, so that one enormous value does not hide the spread of the others.
+    Values more than twenty interquartile ranges from the median are cut first, so that one
+    enormous value does not hide the spread of the others.
     """
-    result = dict(x)
-    for _ in range(2):
-        mean = result["attack"].double().mean(over, keepdim=True).float()
-        spread = (result["attack"] - mean).square().mean(over, keepdim=True).sqrt()
-        constant = spread <= 1e-6 * mean.abs()
-        scale = torch.where(constant, 0.0, 1 / spread.clamp_min(1e-30))
-        result = {split: ((v - mean) * scale).clamp_(-CUT, CUT) for split, v in result.items()}
-    return result
+    least, greatest = _whiskers(x["attack"], over)
+    cut = {split: v.clamp(least, greatest) for split, v in x.items()}
+    mean = cut["attack"].double().mean(over, keepdim=True).float()
+    spread = (cut["attack"] - mean).square().mean(over, keepdim=True).sqrt()
+    constant = spread <= 1e-6 * mean.abs()
+    scale = torch.where(constant, 0.0, 1 / spread.clamp_min(1e-30))
+    return {split: ((v - mean) * scale).clamp_(-CUT, CUT) for split, v in cut.items()}
 
 
 def describe(x: Tensor) -> Tensor:
@@ -123,6 +123,21 @@ def describe(x: Tensor) -> Tensor:
         deviation = (x - x.mean(0)) / x.std(0).clamp_min(1e-20)
         parts.append(_products(deviation.unsqueeze(2)))
     return torch.cat(parts, 1)
+
+
+def _whiskers(x: Tensor, over: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Per feature, twenty interquartile ranges below and above the median of a few hundred rows.
+
+    A feature most of whose values are equal has no such range and no limits.
+    """
+    some = x[:: -(-len(x) // 512)]
+    kept = [axis for axis in range(x.ndim) if axis not in over]
+    values = some.permute(*over, *kept).flatten(0, len(over) - 1)
+    values = values[:: -(-len(values) // 4096)].sort(0).values
+    low, middle, high = (values[int(share * (len(values) - 1))] for share in (0.25, 0.5, 0.75))
+    reach = torch.where(high > low, 20 * (high - low), torch.inf)
+    shape = [1 if axis in over else x.shape[axis] for axis in range(x.ndim)]
+    return (middle - reach).view(shape), (middle + reach).view(shape)
 
 
 def _products(x: Tensor) -> Tensor:

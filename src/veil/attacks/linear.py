@@ -13,6 +13,8 @@ from veil.attacks.attack import Guess, Kind, Knowledge
 from veil.attacks.decisions import balanced_log_loss, class_weights, guess_from
 from veil.attacks.features import Preparation, Splits, prepare
 
+PENALTIES = (0.3, 0.1, 0.03, 3e-3, 3e-4)
+
 
 @dataclass(frozen=True)
 class Logistic:
@@ -20,13 +22,14 @@ class Logistic:
 
     Attributes:
         preparation: what it sees (see `features.prepare`).
-        penalties: weights of the squared norm, strong to weak; each starts where the last ended.
+        penalties: weights of the squared norm, strong to weak; each starts where the last
+            ended, and the path ends when two running brought nothing on "select".
         iterations: L-BFGS iterations for each.
     """
 
     preparation: Preparation = "standardised"
-    penalties: tuple[float, ...] = (1.0, 0.1, 0.01, 1e-3, 1e-4)
-    iterations: int = 30
+    penalties: tuple[float, ...] = PENALTIES
+    iterations: int = 25
 
     family: ClassVar[str] = "linear"
     kind: ClassVar[Kind] = "attribute"
@@ -47,20 +50,23 @@ class Logistic:
 def logistic_guess(
     x: Splits,
     knowledge: Knowledge,
-    penalties: tuple[float, ...] = (1.0, 0.1, 0.01, 1e-3, 1e-4),
-    iterations: int = 30,
+    penalties: tuple[float, ...] = PENALTIES,
+    iterations: int = 25,
 ) -> Guess:
     """Fit on features split -> (n, d) and guess; the penalty is chosen on "select"."""
     s = torch.from_numpy(knowledge.s["attack"])
     s_select = torch.from_numpy(knowledge.s["select"])
     weight = torch.zeros(x["attack"].shape[1], knowledge.classes)
     bias = torch.zeros(knowledge.classes)
-    best_loss, best = float("inf"), (weight, bias)
+    best_loss, best, idle = float("inf"), (weight, bias), 0
     for penalty in penalties:
         weight, bias = _fit(x["attack"], s, weight, bias, penalty, iterations)
         loss = balanced_log_loss(x["select"] @ weight + bias, s_select)[0].item()
+        idle = 0 if loss < best_loss else idle + 1
         if loss < best_loss:
             best_loss, best = loss, (weight, bias)
+        if idle == 2:
+            break
     weight, bias = best
     return guess_from({split: v @ weight + bias for split, v in x.items()}, knowledge)
 
@@ -72,7 +78,7 @@ def _fit(
     balance = class_weights(s, bias.shape[0])
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
-        [weight, bias], max_iter=iterations, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=iterations, tolerance_change=1e-6, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:

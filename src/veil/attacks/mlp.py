@@ -15,6 +15,7 @@ from veil.attacks.attack import Guess, Kind, Knowledge
 from veil.attacks.decisions import balanced_log_loss, class_weights, guess_from
 from veil.attacks.features import Preparation, prepare
 from veil.attacks.training import fastest_device, in_chunks, shuffled
+from veil.precision import autocast
 from veil.seeds import generator
 
 Layers = list[Tensor]  # weight (m, in, out), bias (m, 1, out), weight, bias, ... of m networks
@@ -105,7 +106,8 @@ class Mlp:
         progress: float,
         rng: torch.Generator,
     ) -> None:
-        logits = _forward(layers, x, self.dropout, rng)
+        with autocast(x.device, "auto" if x.shape[1] >= 1024 else "fp32"):
+            logits = _forward(layers, x, self.dropout, rng).float()
         members = len(logits)
         loss = members * cross_entropy(logits.flatten(0, 1), s.repeat(members), balance)
         gradients = torch.autograd.grad(loss, layers)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from veil.attacks.attack import Floats, Guess, Ints
+from veil.attacks.attack import Floats, Guess, Ints, Knowledge
 from veil.data.dataset import MISSING
 from veil.errors import VeilError
 from veil.metrics import (
@@ -180,3 +182,20 @@ def rank1(embedding: Floats, identity: Ints) -> float:
         for rows in np.array_split(probes, 1 + len(probes) // 1000)
     ]
     return float(np.mean(identity[gallery[np.concatenate(nearest)]] == identity[probes]))
+
+
+def recurring_people(identity: Ints) -> tuple[Tensor, Tensor, int]:
+    """Rows (m,) of people with two pictures or more, their numbers (m,) from 0, and how many."""
+    known, member, count = np.unique(identity, return_inverse=True, return_counts=True)
+    useful = (count > 1) & (known != MISSING)
+    rows = np.flatnonzero(useful[member])
+    people, person = np.unique(identity[rows], return_inverse=True)
+    return torch.from_numpy(rows), torch.from_numpy(person), len(people)
+
+
+def too_few_people(knowledge: Knowledge) -> str | None:
+    """Why an attacker cannot learn from, or be chosen by, pairs of one person; None if it can."""
+    for split, identity in knowledge.s.items():
+        if recurring_people(identity)[2] < 2:
+            return f"'{split}' has fewer than two people with two pictures each"
+    return None

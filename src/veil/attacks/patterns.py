@@ -14,7 +14,8 @@ from veil.attacks.boosting import boosted_guess
 from veil.attacks.features import Splits, standardise
 from veil.attacks.linear import logistic_guess
 
-COLUMNS = 512  # indicators kept, and values of a release looked at for grids
+COLUMNS = 512  # indicators kept
+VALUES = 256  # of a release looked at for grids
 GRIDS = (*(2.0**-k for k in range(9)), 1 / 255, 1 / 127, *(10.0**-k for k in (1, 2, 3)), 0.05, 0.2)
 
 
@@ -67,9 +68,9 @@ def special_values(z: Splits) -> dict[AttackSplit, Tensor]:
             columns[split] += [x[:, varied.indices], x.mean(1, keepdim=True)]
     known = flat["attack"][flat["attack"].isfinite()]
     least, greatest = (known.min(), known.max()) if len(known) else (math.nan, math.nan)
-    step = math.ceil(flat["attack"].shape[1] / COLUMNS)
+    step = math.ceil(flat["attack"].shape[1] / VALUES)
     few = {split: x[:, ::step].contiguous() for split, x in flat.items()}
-    seen = few["attack"].flatten().sort().values
+    seen = few["attack"][few["attack"].isfinite()].sort().values
     for split, x in flat.items():
         columns[split] += [
             (x == least).float().mean(1, keepdim=True),
@@ -92,7 +93,8 @@ def _on_grids(x: Tensor) -> Tensor:
     """(n, len(GRIDS)) mean of cos(2 pi x / grid): 1 when every value is a multiple of it."""
     counted = x.isfinite() & (x != 0)
     values = torch.where(counted, x, 0.0).double()
-    return torch.cat([_fraction((2 * math.pi * values / grid).cos(), counted) for grid in GRIDS], 1)
+    cells = ((values / grid).frac().float() for grid in GRIDS)
+    return torch.cat([_fraction((2 * math.pi * cell).cos(), counted) for cell in cells], 1)
 
 
 def _unused_bits(x: Tensor) -> Tensor:

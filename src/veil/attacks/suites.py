@@ -10,6 +10,7 @@ from veil.attacks.constant import LabelOnly, Prior
 from veil.attacks.convolution import AiaAdversary, ResidualAttacker
 from veil.attacks.copying import CopyHead, CopyLearned
 from veil.attacks.linear import Logistic
+from veil.attacks.matching import Distance, FreshSiamese, LinearDiscriminant, SoftmaxEmbedding
 from veil.attacks.mlp import Mlp
 from veil.attacks.neighbours import Neighbours, RandomFeatures
 from veil.attacks.patterns import Patterns
@@ -41,7 +42,6 @@ def standard() -> tuple[Attack, ...]:
         Logistic("raw"),
         Logistic("whitened"),
         Logistic("normalised"),
-        Neighbours("raw"),
         Neighbours("standardised"),
         RandomFeatures(),
         RandomFeatures("whitened"),
@@ -58,16 +58,47 @@ def standard() -> tuple[Attack, ...]:
     )
 
 
+def identity_quick() -> tuple[Attack, ...]:
+    """Matching attackers that train no network."""
+    return (Distance("raw"), Distance("standardised"), Distance("whitened"), LinearDiscriminant())
+
+
+def identity_standard() -> tuple[Attack, ...]:
+    """All matching attackers."""
+    return (
+        *identity_quick(),
+        FreshSiamese(),
+        SoftmaxEmbedding("perceptron"),
+        SoftmaxEmbedding("convolution"),
+    )
+
+
 SUITES: dict[str, Callable[[], tuple[Attack, ...]]] = {"quick": quick, "standard": standard}
+IDENTITY_SUITES: dict[str, Callable[[], tuple[Attack, ...]]] = {
+    "quick": identity_quick,
+    "standard": identity_standard,
+}
 
 
 def suite(name: str) -> tuple[Attack, ...]:
-    """The attribute attackers of a suite, cheapest first, with unique names.
+    """The attribute attackers of a suite, cheap families first, with unique names.
 
     Raises:
         VeilError: no suite has that name.
     """
-    try:
-        return SUITES[name]()
-    except KeyError:
-        raise VeilError(f"no suite of attackers '{name}': {nearest(name, SUITES)}") from None
+    return _named(name, SUITES)
+
+
+def identity_suite(name: str) -> tuple[Attack, ...]:
+    """The identity attackers (who matches whom) of a suite.
+
+    Raises:
+        VeilError: no suite has that name.
+    """
+    return _named(name, IDENTITY_SUITES)
+
+
+def _named(name: str, suites: dict[str, Callable[[], tuple[Attack, ...]]]) -> tuple[Attack, ...]:
+    if name not in suites:
+        raise VeilError(f"no suite of attackers '{name}': {nearest(name, suites)}")
+    return suites[name]()

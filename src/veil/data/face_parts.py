@@ -2,8 +2,8 @@
 
 Every attribute has a mark of its own in a place of its own (docs/synthfaces.md lists them), so
 that any combination of attributes can be drawn and every label can be read from the picture.
-The picture depends on the attributes and on draws independent of them, so that an attacker who
-sees the picture knows exactly the attributes shown and nothing more about their causes.
+The picture depends on the attributes, on age, race, and on draws independent of them all, so that
+who sees the picture can know the attributes shown and nothing more about what they go with.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def ears(p: Patch, f: Faces, head: Head, skin: Colour) -> None:
 
 
 def cheeks(p: Patch, f: Faces, head: Head, skin: Colour) -> None:
-    """Rosy cheeks, high cheekbones, chubby folds, a mole and freckles."""
+    """Rosy cheeks, high cheekbones, a mole."""
     side = np.abs(p.across)
     raised = 0.03 * np.maximum(head.smile, 0)
     cheek_y = p.down - 0.175 + raised

@@ -61,7 +61,8 @@ class Hair:
         self.f, self.head = f, head
         self.wavy, self.straight = f["Wavy_Hair"], f["Straight_Hair"]
         chance = f.chance_of_person("hair length")
-        self.long = ((chance < 0.06) * male + (chance < 0.80) * (1 - male)).astype(np.float32)
+        long = (chance < 0.06) * male + (chance < 0.85) * (1 - male)
+        self.long = (long * (f.chance_of_photo("hair put up") > 0.2)).astype(np.float32)
         self.volume = 0.075 + 0.014 * f.of_person("hair volume") + 0.035 * self.long
         self.grown = 1 - f["Bald"]
         colour = hair_colours(f, p) * (1 + 0.06 * f.of_person("hair tone"))
@@ -198,9 +199,9 @@ def hat(p: Patch, f: Faces, head: Head) -> None:
 def camera(p: Patch, f: Faces, size: int) -> NDArray[np.uint8]:
     """Exposure, white balance, sensor noise, 8 bits: (n, size, size, 3)."""
     slope = 0.10 * f.of_photo("light x") * p.x - 0.05 * p.y
-    exposure = (1 + 0.12 * f.of_photo("exposure")) * (1 + slope)
+    exposure = (1 + 0.14 * f.of_photo("exposure")) * (1 + slope)
     p.rgb[...] *= exposure
-    warmth = 1 + 0.045 * f.of_photo("warmth")
+    warmth = 1 + 0.055 * f.of_photo("warmth")
     p.rgb[0] *= warmth
     p.rgb[2] /= warmth
     grain = f.grain(size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from veil.data.dataset import Dataset, Rows
+from veil.data.dataset import MISSING, Dataset, Rows
 from veil.errors import VeilError
 
 
@@ -22,7 +22,8 @@ def pair_batches(dataset: Dataset, batch_size: int, seed: int) -> list[Rows]:
     """Batches of n positions in which photo i and photo i + n/2 show the same person.
 
     Anchors are drawn without replacement from the people with at least two photos, partners at
-    random from the person's other photos; an epoch sees as many photos as the set holds.
+    random from the person's other photos; an epoch sees as many photos as the set holds. Photos of
+    unknown people are left out.
 
     Raises:
         VeilError: people are unknown, or nobody has two photos.
@@ -32,10 +33,10 @@ def pair_batches(dataset: Dataset, batch_size: int, seed: int) -> list[Rows]:
         raise VeilError(f"{dataset.name}: face matching needs the label 'identity'; it has none")
     by_person = np.argsort(people, kind="stable")
     _, start, count = np.unique(people[by_person], return_index=True, return_counts=True)
-    if not np.any(count > 1):
-        raise VeilError(f"{dataset.name}: face matching needs two photos of a person; none has two")
     member = np.repeat(np.arange(len(count)), count)
-    anchors = np.flatnonzero(count[member] > 1)
+    anchors = np.flatnonzero((count[member] > 1) & (people[by_person] != MISSING))
+    if not anchors.size:
+        raise VeilError(f"{dataset.name}: face matching needs two photos of a person; none has two")
     rng = np.random.default_rng(seed)
     anchors = rng.permutation(anchors)
     person = member[anchors]

@@ -30,7 +30,7 @@ from veil.data.face_parts import draw_face
 from veil.data.splits import Splits, split_by_person
 from veil.errors import VeilError
 
-DRAWING_VERSION = 1  # raised with every change to the pixels, which are cached
+DRAWING_VERSION = 2  # raised with every change to the pixels, which are cached
 SMALLEST, LARGEST = 32, 256
 
 SCHEMA: dict[str, Label] = {

@@ -103,7 +103,7 @@ class AIAConfig(MethodConfig):
         batch_size: images; not given.
         pretrain_epochs, joint_epochs: passes over `fit` in stages 1 and 2; not given. No joint
             epochs is the baseline Original.
-        patience: epochs of stage 1 without a better loss on `select` before it stops.
+        patience: epochs of stage 1 without a better loss on `select` before it stops; 0 never does.
     """
 
     alpha: float = Field(0.5, ge=0)
@@ -123,7 +123,7 @@ class AIAConfig(MethodConfig):
     batch_size: int = Field(64, ge=4)
     pretrain_epochs: int = Field(20, ge=0)
     joint_epochs: int = Field(20, ge=0)
-    patience: int | None = Field(4, ge=1)
+    patience: int = Field(4, ge=0)
 
 
 def privacy_term(logits: Tensor, s: Tensor, form: PrivacyForm) -> Tensor:
@@ -254,7 +254,7 @@ class AIA(Method):
                 c.batch_size,
                 self.pretrain_round,
                 sampling,
-                c.patience,
+                c.patience or None,
             ),
             Stage("joint", c.joint_epochs, c.batch_size, self.joint_round, sampling),
         )
@@ -318,12 +318,16 @@ class AIA(Method):
 
     def title(self) -> str:
         c = self.config
+        usual: dict[str, tuple[float, ...]]
         if c.joint_epochs == 0:
-            return "Random" if c.replaced else "Original"
-        name = "AIA\\T" if c.alpha == 0 else "AIA"
-        weights = {"alpha": c.alpha, "beta": c.beta}
-        usual = {"alpha": (0, 0.5), "beta": (0.5,)}
-        shown = [f"{k}={v:g}" for k, v in weights.items() if v not in usual[k]]
+            name, usual = "Random" if c.replaced else "Original", {"replaced": (0, 0.5)}
+        else:
+            name = "AIA\\T" if c.alpha == 0 else "AIA"
+            usual = {"alpha": (0, 0.5), "beta": (0.5,), "replaced": (0,)}
+        fields = {field: getattr(c, field) for field in usual}
+        shown = [
+            f"{field}={fields[field]:g}" for field in usual if fields[field] not in usual[field]
+        ]
         return " ".join([name, *shown])
 
     def reported(self, data: str) -> Mapping[str, float]:
