@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import tiny
 
+import tiny
 from veil.data.splits import Splits
 from veil.method import Problem
 

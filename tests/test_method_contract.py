@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from torch import Tensor, nn
 
+import tiny
 from veil.config import parse
 from veil.errors import VeilError
 from veil.method import Method, Move, Obfuscator, Problem
@@ -92,15 +92,15 @@ def release(method: Method, x: Tensor, seed: int = 0) -> Tensor:
     return released(method.obfuscator, x, generator(seed, "release"))
 
 
-def test_every_method_takes_at_least_one_problem_and_refuses_others_in_one_line(name: str) -> None:
-    taken = 0
-    for problem in PROBLEMS.values():
+def test_every_method_takes_at_least_one_problem(name: str) -> None:
+    def takes(problem: Problem) -> bool:
         try:
             build(name, problem)
-            taken += 1
-        except VeilError as refusal:
-            assert "\n" not in str(refusal)
-    assert taken
+        except VeilError:
+            return False
+        return True
+
+    assert any(map(takes, PROBLEMS.values()))
 
 
 def test_players_are_disjoint_and_own_everything_that_trains(case: Case) -> None:

@@ -143,12 +143,6 @@ def test_information_of_known_channels() -> None:
     assert metrics.information_bits(certain, labels) == pytest.approx(1.0)
 
 
-def test_guesses_under_another_prior_follow_bayes() -> None:
-    guess = np.log([[0.5, 0.5], [0.8, 0.2]])
-    turned = np.exp(metrics.under_prior(guess, np.array([0.9, 0.1])))
-    assert turned == pytest.approx(np.array([[0.9, 0.1], [0.72 / 0.74, 0.02 / 0.74]]))
-
-
 def test_cramers_v_of_recorded_tables() -> None:
     """V = 0.560448538317805 and 0.386598095519235: chi2 31.410256 and 49.321169, no correction."""
     for table, expected in (

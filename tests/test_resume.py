@@ -19,12 +19,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Bare, problem, splits
 from torch import nn
 
+from tiny import Bare, problem, splits
 from veil.checkpoint import load_tensors
 from veil.data.batch import Batch
 from veil.errors import VeilError
+from veil.losses import cross_entropy
 from veil.method import Adam, Method, MethodConfig, Move, Player, Round, Stage
 from veil.methods.aia import AIA, AIAConfig
 from veil.train import CHECKPOINT, METRICS, FitConfig, fit
@@ -91,8 +92,8 @@ class Shaky(Method):
             signal.raise_signal(signal.SIGINT)
         z = self.encoder(batch.x)
         z = z + 0.1 * torch.randn(z.shape, generator=rng)
-        yield Move("head", {"loss": nn.functional.cross_entropy(self.head(z.detach()), batch["Male"])})
-        yield Move("encoder", {"loss": -nn.functional.cross_entropy(self.head(z), batch["Male"])})
+        yield Move("head", {"loss": cross_entropy(self.head(z.detach()), batch["Male"])})
+        yield Move("encoder", {"loss": -cross_entropy(self.head(z), batch["Male"])})
 
 
 def train_shaky(run: Path, interrupt_at: int | None, every: float) -> Shaky:
@@ -162,8 +163,8 @@ def test_a_crash_after_the_last_checkpoint_takes_back_the_metrics_written_since(
 
     crashing = Shaky(interrupt_at=12)
     monkeypatch.setattr(signal, "raise_signal", crash)
+    config = FitConfig(device="cpu", precision="fp32")
     with pytest.raises(Crash):
-        config = FitConfig(device="cpu", precision="fp32")
         fit(crashing, problem(), SPLITS.fit, SPLITS.select, config, run)
     assert len((run / METRICS).read_text().splitlines()) == 4 + 2
     resumed = train_shaky(run, None, 60)

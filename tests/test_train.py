@@ -8,15 +8,15 @@ import math
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
-from tiny import Toy, faces, problem, splits
 from torch import nn
 
+from tiny import Toy, faces, problem, splits
 from veil.checkpoint import load_tensors
-from veil.data.batch import Batch
 from veil.errors import Diverged, VeilError
 from veil.method import Adam, Move, Player, Round
 from veil.train import CHECKPOINT, METRICS, FitConfig, fit, rounds, seats_for, update
@@ -29,7 +29,7 @@ def train(game: Toy, run: Path | None = None, console: Console | None = None) ->
     fit(game, problem(), SPLITS.fit, SPLITS.select, CONFIG, run, console)
 
 
-def records(run: Path) -> list[dict[str, float]]:
+def records(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
 
 
@@ -48,12 +48,12 @@ class HandAdam:
 
 
 # A quadratic game: a minimises ab + a^2/2, b minimises -ab + b^2/2.
-def together(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+def together(game: Toy) -> Round:
     a, b = game["a"], game["b"]
     yield Move("a", {"gain": a * b, "cost": a**2 / 2}), Move("b", {"all": -a * b + b**2 / 2})
 
 
-def in_turn(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+def in_turn(game: Toy) -> Round:
     a, b = game["a"], game["b"]
     yield Move("a", {"all": a * b + a**2 / 2})
     yield Move("b", {"all": -a * b + b**2 / 2})
@@ -82,10 +82,10 @@ def test_a_game_equals_one_played_by_hand(play: object) -> None:
 def test_simultaneous_gradients_are_all_taken_before_any_step() -> None:
     """Adam's first step is lr times the sign; a's step would flip the sign of b's gradient."""
 
-    def simultaneous(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+    def simultaneous(game: Toy) -> Round:
         yield Move("a", {"t": 1.0 * game["a"]}), Move("b", {"t": game["a"] * game["b"]})
 
-    def sequential(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+    def sequential(game: Toy) -> Round:
         yield Move("a", {"t": 1.0 * game["a"]})
         yield Move("b", {"t": game["a"] * game["b"]})
 
@@ -96,7 +96,7 @@ def test_simultaneous_gradients_are_all_taken_before_any_step() -> None:
 
 
 def test_only_the_mover_moves_even_when_its_loss_reaches_everybody() -> None:
-    def leaks(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+    def leaks(game: Toy) -> Round:
         yield Move("a", {"everything": game["a"] * game["b"] * game["c"]})
 
     game = Toy({"a": 1.0, "b": 2.0, "c": 3.0}, leaks)
@@ -125,7 +125,7 @@ def test_players_who_share_a_parameter_are_refused() -> None:
 def test_nothing_to_train_gets_no_seat_and_an_empty_move_moves_nobody() -> None:
     """A problem without a useful label has a task player without networks."""
 
-    def play(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+    def play(game: Toy) -> Round:
         yield Move("nobody", {})
         yield Move("a", {"t": 1.0 * game["a"]}), Move("nobody", {})
 
@@ -146,8 +146,8 @@ def test_nothing_to_train_gets_no_seat_and_an_empty_move_moves_nobody() -> None:
 def test_metrics_are_the_means_over_fit_and_select(tmp_path: Path) -> None:
     """A term played twice a round counts as one term, with the mean of both."""
 
-    def play(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
-        brightness = batch.x.double().mean()
+    def play(game: Toy) -> Round:
+        brightness = game.batch.x.double().mean()
         yield Move("a", {"brightness": 0 * game["a"] + brightness})
         yield Move("a", {"brightness": 0 * game["a"] + 3 * brightness})
 
@@ -165,8 +165,8 @@ def test_metrics_are_the_means_over_fit_and_select(tmp_path: Path) -> None:
 def test_fit_trains_in_train_mode_and_selects_in_eval_mode_without_gradients() -> None:
     seen: list[tuple[bool, bool, int]] = []
 
-    def play(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
-        seen.append((game.training, torch.is_grad_enabled(), len(batch)))
+    def play(game: Toy) -> Round:
+        seen.append((game.training, torch.is_grad_enabled(), len(game.batch)))
         yield Move("a", {"t": 1.0 * game["a"]})
 
     game = Toy({"a": 0.0}, play)
@@ -175,17 +175,17 @@ def test_fit_trains_in_train_mode_and_selects_in_eval_mode_without_gradients() -
     assert not game.training
 
 
-def climbing(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+def climbing(game: Toy) -> Round:
     """a goes up by lr = 1 at every step; select likes it best at 3."""
     a = game["a"]
     yield Move("a", {"t": -a if game.training else (a - 3) ** 2})
 
 
 @pytest.mark.parametrize(
-    ("patience", "epochs_played", "ends_at"), [(1, 4, 3.0), (2, 5, 3.0), (9, 8, 3.0), (None, 8, 8.0)]
+    ("patience", "epochs_played", "ends_at"), [(1, 4, 3), (2, 5, 3), (9, 8, 3), (None, 8, 8)]
 )
 def test_patience_stops_a_stage_and_goes_back_to_the_best_weights(
-    tmp_path: Path, patience: int | None, epochs_played: int, ends_at: float
+    tmp_path: Path, patience: int | None, epochs_played: int, ends_at: int
 ) -> None:
     """One step an epoch: a = 1, 2, 3, 4, ...; the next stage goes on from the best, and alone."""
     stages = (("search", 8, patience), ("after", 1, None))
@@ -196,13 +196,13 @@ def test_patience_stops_a_stage_and_goes_back_to_the_best_weights(
     assert game.values()["a"] == pytest.approx(ends_at + 1, abs=1e-6)
 
 
-def spoiled(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+def spoiled(game: Toy) -> Round:
     """The loss is finite, its slope at 0 is not: the step itself spoils the weights."""
     yield Move("a", {"fine": 1.0 * game["a"]})
     yield Move("a", {"root": (0 * game["a"]).sqrt()})
 
 
-def infinite_in_epoch_2(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+def infinite_in_epoch_2(game: Toy) -> Round:
     yield Move("a", {"fine": 1.0 * game["a"]})
     far = game["a"] < 0.35  # seven steps of 0.1 from 1
     yield Move("b", {"odd": game["b"] * (math.inf if far else 1.0)})
@@ -287,10 +287,10 @@ def test_rows_without_a_label_of_the_problem_are_left_out() -> None:
     some = type(fit_set)("some", fit_set.images, labels, fit_set.schema, fit_set.hashes)
     seen: list[torch.Tensor] = []
 
-    def play(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+    def play(game: Toy) -> Round:
         if game.training:
-            seen.append(batch["Smiling"])
-            assert {*batch.labels} == {"Male", "Smiling", "identity"}
+            seen.append(game.batch["Smiling"])
+            assert {*game.batch.labels} == {"Male", "Smiling", "identity"}
         yield Move("a", {"t": 1.0 * game["a"]})
 
     fit(Toy({"a": 1.0}, play), problem(), some, SPLITS.select, CONFIG)
@@ -298,14 +298,16 @@ def test_rows_without_a_label_of_the_problem_are_left_out() -> None:
     assert int(torch.cat(seen).min()) == 0
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)]
+)
 def test_precision_reaches_every_move_of_a_round(precision: str, dtype: torch.dtype) -> None:
     seen: list[torch.dtype] = []
 
-    def play(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+    def play(game: Toy) -> Round:
         for _ in range(2):
             weight = game["a"].float().expand(2, 3, 1, 1)
-            y = nn.functional.conv2d(batch.x, weight)
+            y = nn.functional.conv2d(game.batch.x, weight)
             seen.append(y.dtype)
             yield Move("a", {"t": y.float().mean()})
 
@@ -319,9 +321,9 @@ def test_the_noise_of_a_round_depends_on_seed_and_place_only() -> None:
     def drawn(seed: int) -> list[float]:
         seen: list[float] = []
 
-        def play(game: Toy, batch: Batch, rng: torch.Generator) -> Round:
+        def play(game: Toy) -> Round:
             if game.training:
-                seen.append(torch.rand((), generator=rng).item())
+                seen.append(torch.rand((), generator=game.rng).item())
                 seen.append(torch.rand(()).item())  # what dropout draws
             yield Move("a", {"t": 1.0 * game["a"]})
 

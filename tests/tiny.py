@@ -30,16 +30,16 @@ def faces(
     channels: int = 3,
     first_person: int = 0,
 ) -> Dataset:
-    """Every person has a pattern; men are brighter on the left, smiles at the bottom."""
+    """Every person has a pattern; men are brighter on the left, smiles at the bottom; phi = 0."""
     rng = np.random.default_rng([people, photos, size, first_person])
     count = people * photos
     identity = first_person + np.repeat(np.arange(people), photos)
     male = identity % 2
-    smiling = np.arange(count) // 2 % 2
+    smiling = (np.arange(count) + np.arange(count) // photos // 2) % 2
     pattern = np.repeat(rng.normal(0, 15, (people, size, size, channels)), photos, axis=0)
-    x = 110 + pattern + rng.normal(0, 10, pattern.shape)
-    x[:, :, : size // 2] += 40 * male[:, None, None, None]
-    x[:, size // 2 :] += 40 * smiling[:, None, None, None]
+    x = 60 + pattern + rng.normal(0, 10, pattern.shape)
+    x[:, :, : size // 2] += 70 * male[:, None, None, None]
+    x[:, size // 2 :] += 70 * smiling[:, None, None, None]
     labels = {
         "Male": male,
         "Smiling": smiling,
@@ -92,7 +92,7 @@ class Toy(Method):
 
     Args:
         start: player -> its first value.
-        play: (game, batch, rng) -> the moves of one round.
+        play: game -> the moves of one round; `game.batch` and `game.rng` are what it sees.
         stages: (name, epochs, patience) of each.
         lr: of everybody.
         batch_size: photos.
@@ -103,7 +103,7 @@ class Toy(Method):
     def __init__(
         self,
         start: Mapping[str, float],
-        play: Callable[[Toy, Batch, torch.Generator], Round],
+        play: Callable[[Toy], Round],
         stages: Sequence[tuple[str, int, int | None]] = (("only", 1, None),),
         lr: float = 0.1,
         batch_size: int = 6,
@@ -131,7 +131,8 @@ class Toy(Method):
 
     def stages(self) -> Sequence[Stage]:
         def play(batch: Batch, rng: torch.Generator) -> Round:
-            return self.play(self, batch, rng)
+            self.batch, self.rng = batch, rng
+            return self.play(self)
 
         return [
             Stage(name, epochs, self.batch_size, play, "images", patience)

@@ -23,8 +23,9 @@ from torch import Tensor
 from veil.attacks.attack import Attack, AttackSplit, Guess, Ints, Knowledge
 from veil.attacks.convolution import AiaAdversary, ResidualAttacker
 from veil.attacks.linear import Logistic
-from veil.attacks.matching import MATCHERS, LinearDiscriminant, SoftmaxEmbedding
+from veil.attacks.matching import LinearDiscriminant, SoftmaxEmbedding
 from veil.attacks.mlp import Mlp
+from veil.attacks.suites import identity_suite
 from veil.attacks.suites import suite as suite_named
 from veil.ceilings import remembered
 from veil.controls import planted_score, shuffled_interval
@@ -68,12 +69,11 @@ def audit(
         VeilError: a label is no class or does not vary in a split, or the suite is unknown.
     """
     started = time.monotonic()
-    attacks = suite_named(suite)
     for name in (*evidence.private, *evidence.utility):
         if name != "identity":
             _refuse_unfit_label(evidence, name)
     feeds = 1 if evidence.averaged is None else 2
-    work = {n: feeds * len(_attackers(n, attacks)) for n in evidence.private}
+    work = {n: feeds * len(_attackers(n, suite)) for n in evidence.private}
     work |= {n: len(_fresh_heads(n, suite)) for n in evidence.utility}
     targets: dict[str, TargetSummary] = {}
     records: list[Record] = []
@@ -81,7 +81,7 @@ def audit(
     with bar(console, f"attacking {evidence.name}", sum(work.values())) as advance:
         auditor = _Auditor(evidence, suite, seeds, seed, advance)
         for name in evidence.private:
-            found, worst, why = auditor.private(name, _attackers(name, attacks))
+            found, worst, why = auditor.private(name, _attackers(name, suite))
             records += found
             refusals += why
             targets[name] = TargetSummary(kind=worst.kind, worst=worst)
@@ -94,7 +94,11 @@ def audit(
         "private": list(evidence.private),
         "utility": list(evidence.utility),
         "suite": suite,
-        "attackers": {attack.name: _config(attack) for attack in attacks},
+        "attackers": {
+            attack.name: _config(attack)
+            for name in evidence.private
+            for attack in _attackers(name, suite)
+        },
         "seed": seed,
         "seeds": seeds,
         "draws": evidence.draws,
@@ -368,13 +372,13 @@ def _attack_rows(knowledge: Knowledge, rows: NDArray[np.int64]) -> Knowledge:
     )
 
 
-def _attackers(name: str, attacks: Sequence[Attack]) -> Sequence[Attack]:
-    return MATCHERS if name == "identity" else attacks
+def _attackers(name: str, suite: str) -> tuple[Attack, ...]:
+    return identity_suite(suite) if name == "identity" else suite_named(suite)
 
 
 def _fresh_heads(name: str, suite: str) -> tuple[Attack, ...]:
     if name == "identity":
-        return MATCHERS
+        return identity_suite(suite)
     heads: tuple[Attack, ...] = (Logistic(), Logistic("whitened"), Mlp())
     return heads if suite == "quick" else (*heads, AiaAdversary("standardised"))
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from veil.audit import audit, refused
 from veil.checkpoint import written_beside
-from veil.errors import Refused
+from veil.errors import Refused, VeilError
 from veil.evidence import from_file
 from veil.pictures import write_samples
 from veil.records import Audit
@@ -19,6 +19,7 @@ def audit_run(
     run: Path, out: Path, suite: str, seeds: int, seed: int, console: Console | None
 ) -> Audit:
     """Audit a trained run; sample pictures for the report go into the run's folder."""
+    refuse_folder(out)
     loaded = load(run, console)
     evidence = evidence_of(loaded, seed)
     found = audit(evidence, suite, seeds, seed, console)
@@ -31,12 +32,19 @@ def audit_file(
     file: Path, out: Path, suite: str, seeds: int, seed: int, console: Console | None
 ) -> Audit:
     """Audit anyone's released data set."""
+    refuse_folder(out)
     try:
         found = audit(from_file(file, seed), suite, seeds, seed, console)
     except Refused as why:
         found = refused(file.name, why)
     save(found, out)
     return found
+
+
+def refuse_folder(out: Path) -> None:
+    """Raise `VeilError` where audit.json cannot go: found before the attack, not after it."""
+    if out.is_dir():
+        raise VeilError(f"{out}: is a folder; give the name of the audit.json to write")
 
 
 def save(found: Audit, out: Path) -> None:

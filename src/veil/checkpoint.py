@@ -34,6 +34,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_beside(path) as beside:
         save_file(kept, beside, metadata={"veil": json.dumps(header)})
+        beside.chmod(0o644)  # safetensors leaves it readable by its owner alone
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

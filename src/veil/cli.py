@@ -5,8 +5,12 @@ Nothing heavy is imported before a command needs it: `veil --help` answers at on
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,7 +42,7 @@ class Source(StrEnum):
     table = "table"
 
 
-DataOption = Annotated[Source, typer.Option(help="Data source.")]
+DataOption = Annotated[Source | None, typer.Option(help="Data source; synthfaces by default.")]
 RootOption = Annotated[Path | None, typer.Option(help="Folder of the data (celeba, table).")]
 SizeOption = Annotated[int | None, typer.Option(help="Side of the images in pixels.")]
 SetOption = Annotated[
@@ -52,6 +56,23 @@ SeedsOption = Annotated[int, typer.Option(min=1, help="Runs of every attacker th
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a trained run.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        _say(f"veil {version('veil')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    """Learn, release and audit face representations that carry a task, not an attribute."""
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for runs and report.")] = Path("runs/demo"),
@@ -60,14 +81,15 @@ def demo(
     """The whole job on drawn faces: learn four releases, attack them afresh, write a report."""
     from veil.demo import run_demo
 
-    run_demo(out, _console(), force)
+    with _resumable():
+        run_demo(out, _console(), force)
 
 
 @app.command()
 def train(
     method: Annotated[str | None, typer.Argument(help="The method, such as aia.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the run.")] = Path("runs/latest"),
-    data: DataOption = Source.synthfaces,
+    data: DataOption = None,
     root: RootOption = None,
     size: SizeOption = None,
     private: Annotated[list[str] | None, typer.Option(help="Label to hide (repeatable).")] = None,
@@ -86,21 +108,16 @@ def train(
 
     tables: dict[str, Any] = read_tables(config) if config else {}
     flags = [
-        *(
-            [f'data.source="{data.value}"']
-            if config is None or data is not Source.synthfaces
-            else []
-        ),
-        *([f"data.root={root}"] if root else []),
-        *([f"data.size={size}"] if size else []),
+        *_data_flags(data, root, size),
         *([f"fit.seed={seed}"] if seed is not None else []),
-        *([f'method.name="{method}"'] if method else []),
+        *([f"method.name={json.dumps(method)}"] if method else []),
     ]
     tables = with_settings(tables, flags + (settings or []))
     chosen = {"private": private, "utility": utility}
     tables["problem"] = tables.get("problem", {}) | {k: v for k, v in chosen.items() if v}
     where = str(config) if config else "the command line"
-    run = train_run(parse(tables, where), out, _console(quiet), force)
+    with _resumable():
+        run = train_run(parse(tables, where), out, _console(quiet), force)
     _say(f"trained {run.method.title()} into {out}; next: veil audit {out}")
 
 
@@ -150,7 +167,9 @@ def release(
         list[str] | None,
         typer.Option(help="Split of the run's data: attack, select or test (repeatable)."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the release's noise.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the noise; whoever knows it can take it away.")
+    ] = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -161,6 +180,7 @@ def release(
         raise VeilError("say what to release: --images FOLDER, or --split test (repeatable)")
     _refuse_overwriting(out, force)
     console = _console(quiet)
+    seed = secrets.randbits(63) if seed is None else seed
     if images is not None:
         count = release_folder(run, images, out, seed, console)
     else:
@@ -185,7 +205,7 @@ def report(
 
 @data_app.command()
 def inspect(
-    data: DataOption = Source.synthfaces,
+    data: DataOption = None,
     root: RootOption = None,
     size: SizeOption = None,
     settings: SetOption = None,
@@ -196,13 +216,28 @@ def inspect(
     from veil.inspecting import print_data
 
     flags = [
-        f'data.source="{data.value}"',
-        *([f"data.root={root}"] if root else []),
-        *([f"data.size={size}"] if size else []),
+        *_data_flags(data, root, size),
         *(f"data.{s.removeprefix('data.')}" for s in settings or []),
     ]
-    config = data_config(with_settings({}, flags)["data"], "the command line")
+    config = data_config(with_settings({"data": {}}, flags)["data"], "the command line")
     print_data(config, _output(), _console(quiet))
+
+
+def _data_flags(data: Source | None, root: Path | None, size: int | None) -> list[str]:
+    return [
+        *([f"data.source={json.dumps(data.value)}"] if data else []),
+        *([f"data.root={json.dumps(str(root))}"] if root else []),
+        *([f"data.size={size}"] if size else []),
+    ]
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C ends the command with a line that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
 
 
 def main() -> None:
@@ -215,8 +250,6 @@ def main() -> None:
         _fail(f"refused [{why.id}]: {why}", REFUSED)
     except VeilError as error:
         _fail(str(error), BAD_INPUT)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
 
 
 def _fail(message: str, status: int) -> None:

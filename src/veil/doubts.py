@@ -135,7 +135,7 @@ def about_worst(
     trained = [r.scores["train"] for r in records if r.scores.get("train") is not None]
     best_fit = max((t for t in trained if t is not None), default=0.0)
     needed = FITTED if worst.ceiling is None else min(FITTED, worst.ceiling)
-    if best_fit < needed:
+    if trained and best_fit < needed:
         raised.append(doubt("underfit", f"best score on its own training releases {best_fit:.3f}"))
     if half_data_gain is not None and half_data_gain > MORE_DATA_GAIN:
         raised.append(doubt("more-data-helps", f"+{half_data_gain:.3f} from half to all images"))

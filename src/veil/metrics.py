@@ -168,18 +168,6 @@ def information_bits(log_probs: Reals, labels: Labels) -> float:
     return max(0.0, entropy_bits(labels) - cross_entropy_bits(log_probs, labels))
 
 
-def under_prior(log_probs: Reals, prior: Reals) -> Reals:
-    """Guesses made as if all classes were equally frequent, turned into guesses under `prior`.
-
-    Args:
-        log_probs: (n, K); prior: (K,) class frequencies, as of the attack split.
-    """
-    joint = log_probs + np.log(np.maximum(prior, 1e-12))
-    joint = joint - joint.max(axis=1, keepdims=True)
-    guess: Reals = joint - np.log(np.exp(joint).sum(axis=1, keepdims=True))
-    return guess
-
-
 def cramers_v(a: Labels, b: Labels) -> float:
     """Association of two class columns, sqrt(chi2 / (n min(R-1, C-1))) in [0, 1].
 

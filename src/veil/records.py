@@ -113,6 +113,8 @@ class Audit(Frozen):
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise VeilError(f"{path}: no such file; run 'veil audit' first") from None
+        except OSError as error:
+            raise VeilError(f"{path}: cannot be read: {error.strerror}") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"

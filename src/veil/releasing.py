@@ -35,9 +35,10 @@ def release_folder(
     Raises:
         VeilError: the folder is missing, empty, or holds a file that is not a usable picture.
     """
-    run = load(run_path, console)
     if not images.is_dir():
         raise VeilError(f"{images}: no such folder of pictures")
+    _refuse_losing(images, out)
+    run = load(run_path, console)
     channels, size, _ = run.problem.image
     crop = getattr(run.config.data, "crop", None)
     with open_store(images) as store:
@@ -109,6 +110,19 @@ def release_splits(
 
             save_file(arrays, beside)
     return len(arrays["z"])
+
+
+def _refuse_losing(images: Path, out: Path) -> None:
+    """Raise `VeilError` unless `out` is new, or holds nothing but an earlier release."""
+    here, there = images.resolve(), out.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise VeilError(f"{out}: overlaps with the pictures in {images}; name another folder")
+    if out.is_dir():
+        foreign = next((f for f in out.rglob("*") if f.is_file() and f.suffix != ".npy"), None)
+    else:
+        foreign = out if out.exists() else None
+    if foreign is not None:
+        raise VeilError(f"{foreign}: was not released by veil; name a new folder with --out")
 
 
 def _refuse_same_target(names: Sequence[str], targets: Sequence[Path]) -> None:

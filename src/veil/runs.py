@@ -91,8 +91,8 @@ def build(config: RunConfig, problem: Problem) -> Method:
         return method_named(config.method_name)(config.method, problem)
 
 
-def claim(path: Path, config: RunConfig, force: bool) -> None:
-    """Make `path` this run's folder, or find that it already is (an interrupted run).
+def refuse_claimed(path: Path, config: RunConfig, force: bool) -> None:
+    """Make sure that `path` may become this run's folder, or already is (an interrupted run).
 
     Raises:
         VeilError: the folder holds a finished run, another run, or other people's files.
@@ -100,11 +100,10 @@ def claim(path: Path, config: RunConfig, force: bool) -> None:
     if path.exists() and not path.is_dir():
         raise VeilError(f"{path}: is a file; --out names a folder")
     if force and (path / CONFIG).exists():
-        for name in OURS:
-            (path / name).unlink(missing_ok=True)
-    elif (path / RUN).exists():
+        return
+    if (path / RUN).exists():
         raise VeilError(f"{path}: holds a finished run; --force overwrites it")
-    elif (path / CONFIG).exists():
+    if (path / CONFIG).exists():
         found = configs.read(path / CONFIG)
         if found != config:
             raise VeilError(
@@ -113,7 +112,18 @@ def claim(path: Path, config: RunConfig, force: bool) -> None:
             )
     elif path.exists() and any(path.iterdir()):
         raise VeilError(f"{path}: is not empty and holds no run; name a new folder")
-    path.mkdir(parents=True, exist_ok=True)
+
+
+def claim(path: Path, config: RunConfig, force: bool) -> None:
+    """Make `path` this run's folder; with `force`, without what an earlier run left there."""
+    refuse_claimed(path, config, force)
+    if force:
+        for name in OURS:
+            (path / name).unlink(missing_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VeilError(f"{path}: cannot be made: {error.strerror}") from None
     config.save(path / CONFIG)
 
 
@@ -123,9 +133,10 @@ def train(
     """Train a run into `path`; an interrupted one goes on from its checkpoint.
 
     Raises:
-        VeilError: see `claim`; a label is unknown; the method does not fit the problem.
+        VeilError: see `refuse_claimed`; a label is unknown; the method does not fit the problem.
         Diverged: see `train.fit`.
     """
+    refuse_claimed(path, config, force)
     splits = open_splits(config, console)
     problem = problem_of(config.problem, splits)
     method = build(config, problem)

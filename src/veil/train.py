@@ -163,9 +163,10 @@ def update(seats: Mapping[str, Seat], moves: Sequence[Move]) -> dict[str, float]
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
     for move in moves:
-        optimiser = seats[move.player].optimiser
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        seat = seats[move.player]
+        seat.optimiser.step()
+        for parameter in seat.parameters:
+            parameter.grad = None
     return terms
 
 
@@ -194,6 +195,14 @@ def rounds(
         together = moves if isinstance(moves, tuple) else (moves,)
         if played := tuple(move for move in together if move.terms):
             yield played
+
+
+def seed_dropout(device: torch.device, seed: int) -> None:
+    """Seed the device's global generator, which dropout alone draws from."""
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed looks for GPUs every time
 
 
 def batches(stage: Stage, dataset: Dataset, seed: int) -> list[Rows]:
@@ -293,7 +302,7 @@ class Training:
         for step in range(at.step, len(orders)):
             batch = self.fit_set.batch(orders[step], self.labels).to(self.device)
             purpose = ("round", stage.name, at.epoch, step)
-            torch.manual_seed(seed_for(seed, "dropout", *purpose))
+            seed_dropout(self.device, seed_for(seed, "dropout", *purpose))
             rng = generator(seed, *purpose, device=self.device)
             for moves in rounds(stage, batch, rng, self.config.precision):
                 count(at.tally, update(self.seats, moves))
@@ -391,7 +400,7 @@ def fit(
     if at.stage < len(stages):
         done += at.epoch * lengths[at.stage] + at.step
     with (
-        torch.random.fork_rng(devices=[]),
+        torch.random.fork_rng([training.device] if training.device.type == "cuda" else []),
         stop_requested() as asked,
         bar(console, "training", total, done) as advance,
     ):

@@ -144,11 +144,14 @@ def test_statistics_of_a_channel_follow_their_formulas() -> None:
     )
 
 
-def test_fourier_rings_tell_a_slow_wave_from_a_fast_one() -> None:
-    line = torch.arange(16) / 16 * 2 * torch.pi
-    waves = torch.stack([(f * line).cos().expand(1, 16, 16) for f in (1, 4, 7)])
-    energies = describe(waves)[:, 6:9]
-    assert energies.argmax(1).tolist() == [0, 1, 2]
+def test_fourier_amplitudes_tell_frequency_and_direction_but_not_phase() -> None:
+    line = torch.arange(8) / 8 * 2 * torch.pi
+    across = torch.stack([(f * line + 0.3).cos().expand(1, 8, 8) for f in (1, 2, 3)])
+    down = (2 * line).sin().view(1, 1, 8, 1).expand(1, 1, 8, 8)
+    amplitudes = describe(torch.cat([across, down, across.roll(1, 3)]))[:, 6:46].view(-1, 8, 5)
+    assert [a.flatten().argmax().item() for a in amplitudes[:3]] == [4 * 5 + f for f in (1, 2, 3)]
+    assert amplitudes[3].flatten().argmax() in (2 * 5, 6 * 5)  # rows: frequencies -4 to 3
+    torch.testing.assert_close(amplitudes[4:], amplitudes[:3], atol=1e-4, rtol=0)
 
 
 def test_large_maps_are_pooled_for_flat_attackers_only() -> None:

@@ -102,8 +102,8 @@ def describe(x: Tensor) -> Tensor:
 
     Returns:
         (n, k): for each channel its mean, log deviation, skewness, kurtosis, least and greatest
-        value; its log Fourier energies in three rings (maps); the correlations between up to 16
-        channels (maps); and the products of every two features (vectors of at most 48).
+        value; of maps the Fourier amplitudes and the correlations between up to 16 channels; of
+        vectors of at most 48 features the products of every two.
     """
     channels = x.flatten(2) if x.ndim > 2 else x.unsqueeze(1)
     mean = channels.mean(2, keepdim=True)
@@ -118,7 +118,7 @@ def describe(x: Tensor) -> Tensor:
         channels.amax(2),
     ]
     if x.ndim == 4:
-        parts += [_fourier_energies(x), _products(unit[:, :16]) / unit.shape[2]]
+        parts += [_fourier_amplitudes(x), _products(unit[:, :16]) / unit.shape[2]]
     elif x.ndim == 2 and x.shape[1] <= 48:
         deviation = (x - x.mean(0)) / x.std(0).clamp_min(1e-20)
         parts.append(_products(deviation.unsqueeze(2)))
@@ -146,16 +146,17 @@ def _products(x: Tensor) -> Tensor:
     return torch.bmm(x, x.transpose(1, 2))[:, row, column]
 
 
-def _fourier_energies(x: Tensor) -> Tensor:
-    """(n, c, h, w) -> (n, 3c): log energies of low, middle and high frequencies."""
+def _fourier_amplitudes(x: Tensor) -> Tensor:
+    """(n, c, h, w) -> (n, k): root energies of frequencies, or of cells of them on larger maps.
+
+    At most 8 x 5 cells a channel, 4 x 3 beyond 16 channels; the mean, told apart, counts as zero.
+    """
     energy = torch.fft.rfft2(x, norm="ortho").abs().square()
-    vertical = torch.fft.fftfreq(x.shape[2]).abs().unsqueeze(1)
-    horizontal = torch.fft.rfftfreq(x.shape[3]).unsqueeze(0)
-    frequency = torch.maximum(vertical, horizontal)
-    rings = torch.bucketize(frequency, torch.tensor([0.125, 0.3]))
-    masks = torch.stack([rings == ring for ring in range(3)]).float()
-    masks[:, 0, 0] = 0.0  # the channel's mean, told apart already
-    return torch.einsum("nchw,rhw->ncr", energy, masks).clamp_min(1e-20).log().flatten(1)
+    energy[:, :, 0, 0] = 0.0
+    most = (8, 5) if x.shape[1] <= 16 else (4, 3)
+    cells = (min(most[0], energy.shape[2]), min(most[1], energy.shape[3]))
+    shifted = torch.fft.fftshift(energy, dim=2)
+    return adaptive_avg_pool2d(shifted, cells).sqrt().flatten(1)
 
 
 def _pooled(x: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from veil.attacks.boosting import Boosting
 from veil.attacks.constant import LabelOnly, Prior
 from veil.attacks.convolution import AiaAdversary, ResidualAttacker
 from veil.attacks.copying import CopyHead, CopyLearned
+from veil.attacks.embedding import FreshSiamese, SoftmaxEmbedding
 from veil.attacks.linear import Logistic
-from veil.attacks.matching import Distance, FreshSiamese, LinearDiscriminant, SoftmaxEmbedding
+from veil.attacks.matching import Distance, LinearDiscriminant
 from veil.attacks.mlp import Mlp
 from veil.attacks.neighbours import Neighbours, RandomFeatures
 from veil.attacks.patterns import Patterns

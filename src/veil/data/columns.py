@@ -98,7 +98,7 @@ def _read_parquet(path: Path) -> Table:
         from pyarrow import parquet
     except ImportError:
         raise VeilError(
-            f"{path}: reading Parquet needs pyarrow: pip install 'veil[parquet]', or save it as CSV"
+            f"{path}: reading Parquet needs pyarrow: pip install pyarrow, or save it as CSV"
         ) from None
     if not path.is_file():
         raise VeilError(f"{path}: no such file")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal, TypeVar
 
@@ -124,7 +124,7 @@ def split_by_person(dataset: Dataset, seed: int) -> Splits:
     shares = " ".join(f"{name} {share:.0%}" for name, share in SHARES.items())
     return Splits(
         **{name: dataset.view(rows) for name, rows in parts.items()},
-        notes=(f"no complete official partition: divided by {how}, {shares}",),
+        notes=(f"divided by {how}: {shares}",),
     )
 
 
@@ -134,7 +134,9 @@ def split_by_partition(dataset: Dataset, partition: NDArray[np.int64], seed: int
     Where a part is absent, everything is divided by person and the notes say so.
     """
     if any(not np.any(partition == part) for part in (0, 1, 2)):
-        return split_by_person(dataset, seed)
+        divided = split_by_person(dataset, seed)
+        note = "the official partition lacks a part, so all is divided afresh"
+        return replace(divided, notes=(note, *divided.notes))
     train = dataset.view(partition == 0)
     shares: dict[SplitName, float] = {"fit": FIT_SHARE_OF_TRAIN, "attack": 1 - FIT_SHARE_OF_TRAIN}
     parts = divide(units_of(train), shares, seed)

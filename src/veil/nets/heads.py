@@ -27,7 +27,7 @@ class ConvHead(nn.Module):
 
     Args:
         in_channels: c.
-        channels: output channels of the 3x3 convolutions, each followed by ReLU.
+        channels: output channels of the 3x3 convolutions, each followed by batch norm and ReLU.
         outputs: logits.
         pool_every: halve the map after this many convolutions while it is larger than 4.
     """
@@ -37,17 +37,19 @@ class ConvHead(nn.Module):
     ) -> None:
         super().__init__()
         self.convs = nn.ModuleList()
+        self.norms = nn.ModuleList()
         width = in_channels
         for out in channels:
-            self.convs.append(nn.Conv2d(width, out, 3, padding=1))
+            self.convs.append(nn.Conv2d(width, out, 3, padding=1, bias=False))
+            self.norms.append(nn.BatchNorm2d(out))
             width = out
         self.pool_every = pool_every
         self.classifier = nn.Linear(width, outputs)
 
     def features(self, x: Tensor) -> Tensor:
         """(n, channels[-1], h', w') the last feature map, which Grad-CAM explains."""
-        for i, conv in enumerate(self.convs):
-            x = conv(x).relu()
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = norm(conv(x)).relu()
             if (i + 1) % self.pool_every == 0 and min(x.shape[-2:]) > 4:
                 x = nn.functional.max_pool2d(x, 2)
         return x
