@@ -394,6 +394,8 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path: Path)
     path = write(tmp_path / "r.npz", z=NOISE, s=S)
     with pytest.raises(VeilError, match="is a folder"):
         audit_file(path, tmp_path, "no such suite", 1, 0, None)
+    with pytest.raises(VeilError, match="cannot be written"):
+        audit_file(path, path / "audit.json", "no such suite", 1, 0, None)
 
 
 @pytest.mark.parametrize("split", ["attack", "select", "test"])

@@ -219,6 +219,7 @@ def test_a_mistake_is_one_line_and_status_2(
     assert said.out == ""
     assert (tmp_path / "folder" / "thesis.txt").read_text() == "years of work"
     assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "nowhere").exists()
 
 
 USAGE = [

@@ -115,8 +115,14 @@ def test_players_are_disjoint_and_own_everything_that_trains(case: Case) -> None
 
 
 def test_a_move_moves_its_player_and_nobody_else(case: Case) -> None:
-    """Bit for bit, buffers too; and in some stage everybody moves."""
+    """Bit for bit, buffers too; and in some stage everybody moves.
+
+    An adversary must not move, its batch statistics included, while others compute their terms:
+    fooling it would else begin with its own normalisation.
+    """
     seats = seats_for(case.method.players)
+    adversaries = {n: p for n, p in case.method.players.items() if n.startswith("adversary")}
+    rested = {name: copied(player.module) for name, player in adversaries.items()}
     names = {id(t): name for name, t in case.method.state_dict(keep_vars=True).items()}
     owner = {names[id(p)]: player for player, seat in seats.items() for p in seat.parameters}
     moved: set[str] = set()
@@ -128,6 +134,10 @@ def test_a_move_moves_its_player_and_nobody_else(case: Case) -> None:
         movers = {move.player for move in moves}
         assert {owner.get(name, f"buffer {name}") for name in changed} == movers
         moved |= movers
+        for name, player in adversaries.items():
+            now = copied(player.module)
+            assert name in movers or all(torch.equal(now[n], rested[name][n]) for n in now)
+            rested[name] = now
     assert moved == {*seats}
 
 

@@ -182,18 +182,22 @@ def climbing(game: Toy) -> Round:
 
 
 @pytest.mark.parametrize(
-    ("patience", "epochs_played", "ends_at"), [(1, 4, 3), (2, 5, 3), (9, 8, 3), (None, 8, 8)]
+    ("patience", "searching", "after", "ends_at"),
+    [(1, 4, 2, 4), (2, 5, 3, 4), (9, 8, 3, 4), (None, 8, 3, 11)],
 )
 def test_patience_stops_a_stage_and_goes_back_to_the_best_weights(
-    tmp_path: Path, patience: int | None, epochs_played: int, ends_at: int
+    tmp_path: Path, patience: int | None, searching: int, after: int, ends_at: int
 ) -> None:
-    """One step an epoch: a = 1, 2, 3, 4, ...; the next stage goes on from the best, and alone."""
-    stages = (("search", 8, patience), ("after", 1, None))
+    """One step an epoch: a = 1, 2, 3, 4, ...; the next stage goes on from 3, with a best of its own.
+
+    The optimiser persists, so that its step at a constant gradient is still lr.
+    """
+    stages = (("search", 8, patience), ("after", 3, patience))
     game = Toy({"a": 0.0}, climbing, stages, lr=1.0, batch_size=24)
     train(game, tmp_path)
-    assert sum(r["stage"] == "search" for r in records(tmp_path)) == 2 * epochs_played
-    # The optimiser persists, so that its step at a constant gradient is still lr.
-    assert game.values()["a"] == pytest.approx(ends_at + 1, abs=1e-6)
+    played = [r["stage"] for r in records(tmp_path)]
+    assert played == ["search"] * 2 * searching + ["after"] * 2 * after
+    assert game.values()["a"] == pytest.approx(ends_at, abs=1e-6)
 
 
 def spoiled(game: Toy) -> Round:

@@ -19,8 +19,8 @@ def audit_run(
     run: Path, out: Path, suite: str, seeds: int, seed: int, console: Console | None
 ) -> Audit:
     """Audit a trained run; sample pictures for the report go into the run's folder."""
-    refuse_folder(out)
     loaded = load(run, console)
+    make_room(out)
     evidence = evidence_of(loaded, seed)
     found = audit(evidence, suite, seeds, seed, console)
     write_samples(loaded, evidence, run / "samples.npz", seed)
@@ -32,7 +32,7 @@ def audit_file(
     file: Path, out: Path, suite: str, seeds: int, seed: int, console: Console | None
 ) -> Audit:
     """Audit anyone's released data set."""
-    refuse_folder(out)
+    make_room(out)
     try:
         found = audit(from_file(file, seed), suite, seeds, seed, console)
     except Refused as why:
@@ -41,10 +41,14 @@ def audit_file(
     return found
 
 
-def refuse_folder(out: Path) -> None:
-    """Raise `VeilError` where audit.json cannot go: found before the attack, not after it."""
+def make_room(out: Path) -> None:
+    """Make the folder of audit.json; a place that cannot take it is found before the attack."""
     if out.is_dir():
         raise VeilError(f"{out}: is a folder; give the name of the audit.json to write")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VeilError(f"{out}: cannot be written: {error.strerror}") from None
 
 
 def save(found: Audit, out: Path) -> None:

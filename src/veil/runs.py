@@ -117,13 +117,13 @@ def refuse_claimed(path: Path, config: RunConfig, force: bool) -> None:
 def claim(path: Path, config: RunConfig, force: bool) -> None:
     """Make `path` this run's folder; with `force`, without what an earlier run left there."""
     refuse_claimed(path, config, force)
-    if force:
-        for name in OURS:
-            (path / name).unlink(missing_ok=True)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise VeilError(f"{path}: cannot be made: {error.strerror}") from None
+    if force:
+        for name in OURS:
+            (path / name).unlink(missing_ok=True)
     config.save(path / CONFIG)
 
 

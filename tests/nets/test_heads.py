@@ -33,6 +33,9 @@ def test_the_papers_six_convolutions() -> None:
     head = ConvHead(12, AUDIT_CHANNELS, 2)
     convolutions = [m for m in head.convs if isinstance(m, nn.Conv2d)]
     assert tuple(c.out_channels for c in convolutions) == AUDIT_CHANNELS
+    assert [m.num_features for m in head.norms if isinstance(m, nn.BatchNorm2d)] == [
+        *AUDIT_CHANNELS
+    ]
     assert {c.kernel_size for c in convolutions} == {(3, 3)}
     assert head.classifier.in_features == 256
 
@@ -47,6 +50,7 @@ def test_maps_shrink_to_no_less_than_half_of_five(size: int, pool_every: int, le
     assert head(x).shape == (2, 2)
 
 
+@torch.no_grad()
 def test_logits_are_one_linear_layer_on_the_spatial_average() -> None:
     torch.manual_seed(0)
     head = ConvHead(3, (4, 6), 5)

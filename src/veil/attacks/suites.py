@@ -19,7 +19,7 @@ from veil.errors import VeilError, nearest
 
 
 def quick() -> tuple[Attack, ...]:
-    """Every kind of leak is looked for once, without training a convolutional network."""
+    """Every kind of leak is looked for once; maps by one convolutional network."""
     return (
         Prior(),
         LabelOnly(),
@@ -32,6 +32,7 @@ def quick() -> tuple[Attack, ...]:
         Boosting("statistics"),
         Patterns(),
         Mlp(),
+        AiaAdversary(),
     )
 
 
@@ -54,7 +55,6 @@ def standard() -> tuple[Attack, ...]:
         Mlp("normalised"),
         Mlp("whitened"),
         Mlp(hidden=(512, 256), learning_rates=(1e-3,)),
-        AiaAdversary(),
         ResidualAttacker(),
     )
 
