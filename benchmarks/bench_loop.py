@@ -1,17 +1,20 @@
 """What fit()'s loop costs over the bare forward, backward and step of the same networks.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_loop.py [--steps 30] [--repeats 7] [--size 64]
+    OMP_NUM_THREADS=1 python benchmarks/bench_loop.py [--steps 10] [--repeats 9] [--size 64]
 
 The bare loop is written by hand with `.backward()`, one backward for the simultaneous moves of
 the task and the auto-encoder, images decoded beforehand, and nothing checked, logged or seeded.
+The loop takes each mover's gradient by itself, which for tiny networks is most of what it costs.
 Both end with the same weights, which the benchmark verifies. They alternate in one process; the
-figure is the median of the ratios of neighbours, in CPU time and in wall time.
+figure is the median of the ratios of neighbours, in CPU time and in wall time; on a busy machine
+trust the last column, the fastest loop over the fastest bare loop.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -87,8 +90,8 @@ def timed(run: Callable[[], None]) -> tuple[float, float]:
 
 def compare(
     name: str, config: AIAConfig, size: int, precision: Precision, steps: int, repeats: int
-) -> float:
-    """Prints and returns the loop's cost: the larger of the ratios in CPU and wall time."""
+) -> None:
+    """Prints what the loop costs, as the median ratio in CPU and in wall time."""
     data = noise_faces(BATCH * steps, size)
     labels = dict.fromkeys(("Male", "Smiling"), BINARY)
     problem = Problem(("Male",), ("Smiling",), labels, data.image_shape)
@@ -107,7 +110,7 @@ def compare(
         with stop_requested() as asked:
             training.play_epoch(stage, lambda _steps, _text: None, asked)
 
-    cpu, wall, seconds = [], [], []
+    cpu, wall, best_loop, best_bare = [], [], math.inf, math.inf
     for epoch in range(repeats + 1):
         decoded = decoded_batches(stage, data, epoch)
         training.at.epoch, training.at.step = epoch, 0
@@ -122,17 +125,16 @@ def compare(
             continue
         cpu.append(loop_time[0] / bare_time[0])
         wall.append(loop_time[1] / bare_time[1])
-        seconds.append(bare_time[0] / steps)
+        best_loop, best_bare = min(best_loop, loop_time[0]), min(best_bare, bare_time[0])
     pairs = zip(ours.parameters(), by_hand.parameters(), strict=True)
     apart = max(float((a - b).detach().abs().max()) for a, b in pairs)
     if apart > (0.02 if precision == "bf16" else 1e-3):
-        print(f"{name}: the two loops computed different things (apart by {apart:.2g})")
-    ratios = statistics.median(cpu), statistics.median(wall)
+        raise SystemExit(f"{name}: the two loops computed different things (apart by {apart:.2g})")
     print(
-        f"{name:<28} {1000 * statistics.median(seconds):8.2f} ms a step   "
-        f"loop / bare: CPU {ratios[0]:.3f} [{min(cpu):.3f}, {max(cpu):.3f}]   wall {ratios[1]:.3f}"
+        f"{name:<26} {1000 * best_bare / steps:8.2f} ms a step   loop / bare: "
+        f"CPU {statistics.median(cpu):.3f} [{min(cpu):.3f}, {max(cpu):.3f}]   "
+        f"wall {statistics.median(wall):.3f}   best CPU {best_loop / best_bare:.3f}"
     )
-    return ratios[0]
 
 
 def decoded_batches(stage: Stage, data: Dataset, epoch: int) -> list[Batch]:

@@ -18,11 +18,13 @@ from veil.attacks.attack import Attack, Guess, Ints, Kind, Knowledge
 from veil.attacks.linear import Logistic
 from veil.attacks.matching import Distance
 from veil.audit import audit
-from veil.auditing import audit_file
+from veil.auditing import audit_file, audit_release
 from veil.data.dataset import Label
+from veil.data.synthfaces import SynthFacesConfig
 from veil.errors import VeilError
-from veil.evidence import Evidence, from_file
+from veil.evidence import Evidence
 from veil.records import Audit, Record
+from veil.released_file import from_file
 
 N = 800
 RNG = np.random.default_rng(11)
@@ -412,3 +414,19 @@ def test_a_label_without_classes_and_an_unknown_suite_are_errors() -> None:
         audit(replace(evidence, meaning={"s": Label("continuous")}), "quick")
     with pytest.raises(VeilError, match="did you mean 'quick'"):
         audit(evidence, "quik")
+
+
+def test_a_release_function_is_audited_on_any_data() -> None:
+    """What a function lets through is found, and a constant release gives nothing away."""
+    splits = SynthFacesConfig(people=200, size=32).splits(0)
+
+    def shrink(x: torch.Tensor, _rng: torch.Generator) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(x, 4)
+
+    def nothing(x: torch.Tensor, _rng: torch.Generator) -> torch.Tensor:
+        return torch.zeros(len(x), 4)
+
+    seen = audit_release(shrink, splits, ("Male",), suite="tested", seeds=1)
+    blind = audit_release(nothing, splits, ("Male",), suite="tested", seeds=1)
+    assert (seen.targets["Male"].worst.score or 0) > 0.65
+    assert blind.targets["Male"].worst.score == pytest.approx(0.5)

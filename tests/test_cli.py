@@ -16,6 +16,7 @@ from veil import cli, pictures
 from veil.attacks import suites
 from veil.attacks.attack import Attack
 from veil.attacks.linear import Logistic
+from veil.attacks.matching import Distance
 from veil.records import Audit
 from veil.report import verdict
 
@@ -66,12 +67,12 @@ def veil(
     return call
 
 
-def one_ceiling(_name: str, _suite: str) -> tuple[Attack, ...]:
-    return (Logistic("whitened"),)
+def one_ceiling(name: str, _suite: str) -> tuple[Attack, ...]:
+    return (Distance(),) if name == "identity" else (Logistic("whitened"),)
 
 
-def one_head(_name: str, _suite: str) -> tuple[Attack, ...]:
-    return (Logistic(),)
+def one_head(name: str, _suite: str) -> tuple[Attack, ...]:
+    return (Distance("raw"),) if name == "identity" else (Logistic(),)
 
 
 def test_train_audit_release_and_report_from_end_to_end(veil: Veil, tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ DOUBTS: list[tuple[str | None, Record, tuple[Record, ...], dict[str, Any]]] = [
     ("weaker-beats-stronger", record(), (linear(0.73),), {}),
     (None, record(), (linear(0.715),), {}),
     (None, linear(0.73), (), {}),
+    ("under-floor", record(floor=0.71), (), {}),
+    (None, record(floor=0.69), (), {}),
     ("one-draw", record(), (), {"random": True}),
     (None, record(), (), {"random": True, "draws": 4}),
     ("seed-spread", record(spread=0.03), (), {}),

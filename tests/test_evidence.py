@@ -17,7 +17,8 @@ from safetensors.torch import save_file as save_torch
 
 from small_evidence import made_up, write
 from veil.errors import Refused, VeilError
-from veil.evidence import ATTACK_SPLITS, class_column, from_file, read_arrays
+from veil.evidence import ATTACK_SPLITS
+from veil.released_file import class_column, from_file, read_arrays
 
 N = 120
 RNG = np.random.default_rng(5)

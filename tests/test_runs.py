@@ -15,6 +15,7 @@ from veil import runs
 from veil.checkpoint import load_tensors, save_tensors
 from veil.config import RunConfig, parse
 from veil.errors import VeilError
+from veil.evidence import AVERAGED_DRAWS
 from veil.release import release_split
 from veil.runs import CONFIG, RUN, WEIGHTS, Run, claim, evidence_of, load, train
 
@@ -202,7 +203,7 @@ def test_evidence_of_a_run_is_what_it_releases(trained: Run) -> None:
 def test_evidence_of_a_random_run_averages_fresh_draws(random_run: Run) -> None:
     evidence = evidence_of(random_run, seed=0)
     assert evidence.random
-    assert evidence.draws == runs.AVERAGED_DRAWS
+    assert evidence.draws == AVERAGED_DRAWS
     assert evidence.averaged is not None
     assert evidence.averaged["test"].std() < evidence.z["test"].std()
     assert torch.equal(evidence.z["test"], evidence_of(random_run, 0).z["test"])

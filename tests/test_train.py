@@ -188,7 +188,7 @@ def climbing(game: Toy) -> Round:
 def test_patience_stops_a_stage_and_goes_back_to_the_best_weights(
     tmp_path: Path, patience: int | None, searching: int, after: int, ends_at: int
 ) -> None:
-    """One step an epoch: a = 1, 2, 3, 4, ...; the next stage goes on from 3, with a best of its own.
+    """One step an epoch: a = 1, 2, 3, 4, ...; the next stage goes on from 3, with its own best.
 
     The optimiser persists, so that its step at a constant gradient is still lr.
     """

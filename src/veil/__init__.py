@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from veil.audit import audit as audit_evidence
-    from veil.auditing import audit_file, audit_run
+    from veil.auditing import audit_file, audit_release, audit_run
     from veil.config import read as read_config
     from veil.data.batch import Batch
     from veil.data.dataset import Dataset, Label
@@ -56,6 +56,7 @@ __all__ = [
     "VeilError",
     "audit_evidence",
     "audit_file",
+    "audit_release",
     "audit_run",
     "fit",
     "load_run",
@@ -87,6 +88,7 @@ _HOME = {
     "VeilError": "errors",
     "audit_evidence": "audit:audit",
     "audit_file": "auditing",
+    "audit_release": "auditing",
     "audit_run": "auditing",
     "fit": "train",
     "load_run": "runs:load",

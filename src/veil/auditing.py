@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from rich.console import Console
+from torch import Tensor
 
 from veil.audit import audit, refused
 from veil.checkpoint import written_beside
+from veil.data.splits import Splits
 from veil.errors import Refused, VeilError
-from veil.evidence import from_file
+from veil.evidence import of_release
 from veil.pictures import write_samples
 from veil.records import Audit
+from veil.release import FunctionRelease
+from veil.released_file import from_file
 from veil.runs import evidence_of, load
 
 
@@ -39,6 +45,33 @@ def audit_file(
         found = refused(file.name, why)
     save(found, out)
     return found
+
+
+def audit_release(
+    release: Callable[[Tensor, torch.Generator], Tensor],
+    splits: Splits,
+    private: tuple[str, ...],
+    utility: tuple[str, ...] = (),
+    suite: str = "standard",
+    seeds: int = 2,
+    seed: int = 0,
+    name: str = "a release function",
+    console: Console | None = None,
+) -> Audit:
+    """Audit any release that is a Python function, on any data.
+
+    Args:
+        release: (n, c, h, w) in [0, 1] and a generator, its one source of randomness -> (n, ...).
+        splits: the data; nobody of `fit` is looked at.
+        private, utility: names of labels of the data; "identity" is the person.
+        suite, seeds, seed, console: see `audit.audit`.
+        name: what messages and reports call it.
+    """
+    wrapped = FunctionRelease(release)
+    evidence = of_release(
+        wrapped, splits.having((*private, *utility)), private, utility, seed, name
+    )
+    return audit(evidence, suite, seeds, seed, console)
 
 
 def make_room(out: Path) -> None:

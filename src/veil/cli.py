@@ -250,6 +250,8 @@ def main() -> None:
         _fail(f"refused [{why.id}]: {why}", REFUSED)
     except VeilError as error:
         _fail(str(error), BAD_INPUT)
+    except OSError as error:  # a full disk, a folder that may not be written
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", BAD_INPUT)
 
 
 def _fail(message: str, status: int) -> None:

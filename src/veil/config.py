@@ -111,6 +111,8 @@ def read_tables(path: Path) -> dict[str, Any]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VeilError(f"{path}: no such file") from None
+    except OSError as error:
+        raise VeilError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise VeilError(f"{path}: not a TOML file: {error}") from None
     for key, table in tables.items():

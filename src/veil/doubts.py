@@ -67,6 +67,11 @@ EXPLANATIONS: Final[dict[str, tuple[str, str, str]]] = {
         "the networks are badly trained here and may miss what they should find",
         "use a larger suite or more seeds",
     ),
+    "under-floor": (
+        "the worst attacker, chosen on select, scores below the floor",
+        "at least the floor leaks: knowing the task's answer, or guessing, does better",
+        "read the floor as the leakage, or give select more images",
+    ),
     "one-draw": (
         "the release is random and was attacked with a single draw per image",
         "noise averages out over repeated queries: several draws may leak more",
@@ -139,6 +144,8 @@ def about_worst(
         raised.append(doubt("underfit", f"best score on its own training releases {best_fit:.3f}"))
     if half_data_gain is not None and half_data_gain > MORE_DATA_GAIN:
         raised.append(doubt("more-data-helps", f"+{half_data_gain:.3f} from half to all images"))
+    if worst.floor is not None and worst.score < worst.floor:
+        raised.append(doubt("under-floor", f"score {worst.score:.3f}, floor {worst.floor:.3f}"))
     simple = _best(records, SIMPLE_FAMILIES)
     strong = _best(records, STRONG_FAMILIES)
     if simple and strong and simple > strong + (high - low) / 2:

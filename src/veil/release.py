@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,21 @@ from veil.method import Obfuscator
 from veil.seeds import generator
 
 IMAGES_AT_ONCE = 256
+
+
+class FunctionRelease(Obfuscator):
+    """Anyone's release, given as a function of images and a generator.
+
+    Args:
+        function: (n, c, h, w) in [0, 1] and the source of randomness -> (n, ...).
+    """
+
+    def __init__(self, function: Callable[[Tensor, torch.Generator], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def release(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        return self.function(x, rng)
 
 
 @torch.no_grad()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,11 @@ from veil.checkpoint import load_tensors, save_tensors, written_beside
 from veil.config import ProblemConfig, RunConfig
 from veil.data.splits import Splits
 from veil.errors import VeilError
-from veil.evidence import ATTACK_SPLITS, Evidence
+from veil.evidence import Evidence, of_release
 from veil.method import Method, Problem
 from veil.methods import method_named
 from veil.progress import bar
-from veil.release import IMAGES_AT_ONCE, depends_on_batch, is_random, release_split
+from veil.release import IMAGES_AT_ONCE
 from veil.seeds import seed_for
 from veil.train import CHECKPOINT, METRICS, fit
 
@@ -36,7 +35,6 @@ CONFIG = "config.toml"
 WEIGHTS = "method.safetensors"
 RUN = "run.json"
 OURS = (CONFIG, WEIGHTS, RUN, CHECKPOINT, METRICS, "audit.json", "samples.npz", "report.html")
-AVERAGED_DRAWS = 16
 
 
 @dataclass(frozen=True)
@@ -191,55 +189,27 @@ def load(path: Path, console: Console | None = None) -> Run:
 
 
 def evidence_of(run: Run, seed: int) -> Evidence:
-    """What an attacker of a run may hold: releases, oracle draws, the public heads' answers.
+    """What an attacker of a run may hold: its releases, the public heads' answers.
 
     Args:
         run: trained.
         seed: of the audit; the releases' noise is drawn from it.
     """
-    obfuscator, splits, problem = run.method.obfuscator, run.splits, run.problem
-    seed = seed_for(seed, "audit releases")
-    z = {name: release_split(obfuscator, splits[name], seed, name) for name in ATTACK_SPLITS}
-    random = is_random(obfuscator, splits.select, seed)
-    averaged = (
-        {
-            n: release_split(obfuscator, splits[n], seed, f"{n} again", AVERAGED_DRAWS)
-            for n in ATTACK_SPLITS
-        }
-        if random
-        else None
+    problem, method = run.problem, run.method
+    name = f"{method.title()} on {run.splits.fit.name}"
+    evidence = of_release(
+        method.obfuscator, run.splits, problem.private, problem.utility, seed, name
     )
     answers: dict[str, dict[AttackSplit, NDArray[np.float32]]] = {}
-    for split in ATTACK_SPLITS:
-        for name, answer in outputs(run.method, z[split], adversary=False).items():
-            answers.setdefault(name, {})[split] = answer
-    people = {name: splits[name].identity for name in ATTACK_SPLITS}
-    named = {name: label for name, label in problem.labels.items() if name != "identity"}
-    content = hashlib.blake2b(digest_size=16)
-    for name in ATTACK_SPLITS:
-        content.update(splits[name].content().tobytes())
-
-    def originals(name: AttackSplit) -> Tensor:
-        return splits[name].batch(slice(None), labels=()).x
-
-    return Evidence(
-        name=f"{run.method.title()} on {splits.fit.name}",
-        z=z,
-        labels={n: {k: splits[k].column(n) for k in ATTACK_SPLITS} for n in named},
-        meaning=problem.labels,
-        private=problem.private,
-        utility=problem.utility,
-        identity={k: v for k, v in people.items() if v is not None} or None,
-        averaged=averaged,
-        draws=AVERAGED_DRAWS if random else 1,
-        random=random,
-        originals=originals,
-        originals_key=content.hexdigest(),
+    for split, z in evidence.z.items():
+        for label, answer in outputs(method, z, adversary=False).items():
+            answers.setdefault(label, {})[split] = answer
+    return replace(
+        evidence,
         answers=answers,
-        adversary=outputs(run.method, z["test"], adversary=True),
-        reported=run.method.reported(run.config.data.source),
-        batch_dependence=0.0 if random else depends_on_batch(obfuscator, splits.select, seed),
-        provenance={"run": run.config.to_toml(), "notes": list(splits.notes)},
+        adversary=outputs(method, evidence.z["test"], adversary=True),
+        reported=method.reported(run.config.data.source),
+        provenance={**evidence.provenance, "run": run.config.to_toml()},
     )
 
 

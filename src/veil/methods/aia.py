@@ -50,10 +50,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from veil.data.batch import Batch
@@ -81,6 +81,7 @@ from veil.nets.codec import pooled_encoder, upsampling_decoder
 from veil.nets.heads import MLP, ConvHead
 from veil.nets.siamese import SiameseNet
 
+Channels = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 PrivacyForm = Literal["capped", "entropy", "printed"]
 AUDIT_CHANNELS = (32, 64, 64, 128, 128, 256)
 LUMA = (0.299, 0.587, 0.114)
@@ -118,9 +119,9 @@ class AIAConfig(MethodConfig):
     adversary_hidden: int = Field(128, ge=1)
     adversary_steps: int = Field(1, ge=0)
     replaced: float = Field(0.0, ge=0, le=1)
-    encoder_channels: tuple[int, ...] = (8, 12)
-    decoder_channels: tuple[int, ...] = (256, 128)
-    siamese_channels: tuple[int, ...] = (4, 8, 8)
+    encoder_channels: Channels = (8, 12)
+    decoder_channels: Channels = (256, 128)
+    siamese_channels: Channels = (4, 8, 8)
     siamese_hidden: int = Field(500, ge=1)
     embedding: int = Field(128, ge=1)
     lr: float = Field(5e-4, gt=0)
