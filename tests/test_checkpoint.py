@@ -20,7 +20,7 @@ from veil.checkpoint import (
     written_beside,
 )
 from veil.errors import VeilError
-from veil.train import channels_last
+from veil.game import channels_last
 
 HEADER = {"epoch": 3, "best": 0.1 + 0.2, "none": None, "tally": {"a/b": [1e-300, 2]}}
 

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 import tiny
 from veil.config import parse
 from veil.errors import VeilError
+from veil.game import channels_last, rounds, seats_for, update
 from veil.method import Method, Move, Obfuscator, Problem
 from veil.methods import METHODS, method_named
 from veil.release import released
 from veil.seeds import generator
-from veil.train import batches, channels_last, rounds, seats_for, update
+from veil.train import batches
 
 SIZE, PHOTOS = 32, 8
 SMALL: dict[str, dict[str, Any]] = {

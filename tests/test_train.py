@@ -18,8 +18,9 @@ from torch import nn
 from tiny import Toy, faces, problem, splits
 from veil.checkpoint import load_tensors
 from veil.errors import Diverged, VeilError
+from veil.game import rounds, seats_for, update
 from veil.method import Adam, Move, Player, Round
-from veil.train import CHECKPOINT, METRICS, FitConfig, fit, rounds, seats_for, update
+from veil.train import CHECKPOINT, METRICS, FitConfig, fit
 
 CONFIG = FitConfig(device="cpu", precision="fp32")
 SPLITS = splits()

@@ -14,11 +14,12 @@ import tiny
 from veil.data.batch import Batch
 from veil.data.dataset import Dataset
 from veil.errors import VeilError
+from veil.game import Seat, rounds, seats_for, update
 from veil.method import Move, Problem, evaluating
 from veil.methods.aia import AIA, AIAConfig, PrivacyForm, matching_loss, privacy_term
 from veil.release import released
 from veil.seeds import generator
-from veil.train import FitConfig, Seat, fit, rounds, seats_for, update
+from veil.train import FitConfig, fit
 
 SMALL: dict[str, Any] = {"decoder_channels": (8, 4), "siamese_hidden": 16, "embedding": 8}
 FORMS = get_args(PrivacyForm)
