@@ -24,6 +24,8 @@ def written_beside(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield beside
+        if beside.is_file():
+            beside.chmod(0o644)  # safetensors writes files that only their owner may read
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -34,7 +36,6 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_beside(path) as beside:
         save_file(kept, beside, metadata={"veil": json.dumps(header)})
-        beside.chmod(0o644)  # safetensors leaves it readable by its owner alone
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

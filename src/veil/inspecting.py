@@ -9,7 +9,7 @@ from rich.table import Table
 
 from veil.data.inspect import summary
 from veil.data.sources import DataConfig
-from veil.progress import bar
+from veil.progress import counting
 
 
 def print_data(config: DataConfig, output: Console, console: Console | None) -> None:
@@ -20,8 +20,8 @@ def print_data(config: DataConfig, output: Console, console: Console | None) -> 
         output: where the tables go.
         console: where the progress bar goes; None for silence.
     """
-    with bar(console, "reading images", 0) as advance:
-        dataset = config.dataset(lambda done, total: advance(0, f"{done}/{total}"))
+    with counting(console, "reading images") as counted:
+        dataset = config.dataset(counted)
     found = summary(dataset)
     height, width = found["size"]
     kind = "RGB" if found["channels"] == 3 else "grey"

@@ -16,6 +16,38 @@ from rich.progress import (
 )
 
 Advance = Callable[[int, str], None]
+Counted = Callable[[int, int], None]
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    return Progress(*columns, console=console, refresh_per_second=4)
+
+
+@contextmanager
+def counting(console: Console | None, title: str) -> Iterator[Counted]:
+    """A bar for work whose size shows only when it begins; the block gets `counted(done, total)`.
+
+    Nothing is drawn before the first call, so that what is there already (a cache) takes no line.
+    """
+    if console is None:
+        yield lambda _done, _total: None
+        return
+    with _progress(console) as progress:
+        task = progress.add_task(title, visible=False, text="")
+
+        def counted(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, visible=True)
+
+        yield counted
 
 
 @contextmanager
@@ -31,15 +63,6 @@ def bar(console: Console | None, title: str, total: int, done: int = 0) -> Itera
     if console is None:
         yield lambda _steps, _text: None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
-    )
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+    with _progress(console) as progress:
         task = progress.add_task(title, total=total, completed=done, text="")
         yield lambda steps, text: progress.update(task, advance=steps, text=text)

@@ -26,7 +26,7 @@ from veil.errors import VeilError
 from veil.evidence import Evidence, of_release
 from veil.method import Method, Problem
 from veil.methods import method_named
-from veil.progress import bar
+from veil.progress import counting
 from veil.release import IMAGES_AT_ONCE
 from veil.seeds import seed_for
 from veil.train import CHECKPOINT, METRICS, fit
@@ -72,10 +72,8 @@ def problem_of(config: ProblemConfig, splits: Splits) -> Problem:
 
 def open_splits(config: RunConfig, console: Console | None) -> Splits:
     """The run's data, decoded once with a progress bar, without rows that lack its labels."""
-    with bar(console, "reading images", 0) as advance:
-        splits = config.data.splits(
-            config.fit.seed, lambda done, total: advance(0, f"{done}/{total}")
-        )
+    with counting(console, "reading images") as counted:
+        splits = config.data.splits(config.fit.seed, counted)
     names = config.problem.private + config.problem.utility
     for name in names:
         splits.fit.label(name)
