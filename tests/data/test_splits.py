@@ -170,7 +170,7 @@ def test_the_official_parts_are_kept_and_train_is_divided_by_person() -> None:
 def test_an_incomplete_partition_is_divided_afresh_and_said_so(absent: int) -> None:
     partition = np.repeat([part for part in range(3) if part != absent], 100)
     splits = split_by_partition(dataset([i // 2 for i in range(200)]), partition, seed=3)
-    assert "no complete official partition" in splits.notes[0]
+    assert "lacks a part" in splits.notes[0]
     assert sum(len(split) for _, split in splits.items()) == 200
 
 

@@ -182,7 +182,7 @@ def test_parquet_without_pyarrow_is_one_clear_line(
 ) -> None:
     parquet.write_table(pa.table({"image": NAMES}), root / "labels.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(VeilError, match=r"pip install 'veil\[parquet\]'"):
+    with pytest.raises(VeilError, match=r"pip install pyarrow"):
         config(root).dataset()
 
 
