@@ -27,7 +27,10 @@ from veil.train import batches
 SIZE, PHOTOS = 32, 8
 SMALL: dict[str, dict[str, Any]] = {
     "aia": {"decoder_channels": (8, 4), "siamese_hidden": 16, "embedding": 8},
+    "answer-only": {"blocks": (1, 1), "widths": (4, 8)},
 }
+# Untrained, these may release one codeword for every image: a change need not show.
+CODEWORDS = {"answer-only"}
 RANDOM: dict[str, dict[str, Any]] = {"aia": {"replaced": 0.5}}
 PROBLEMS = {
     "one class": tiny.problem(size=SIZE),
@@ -180,16 +183,18 @@ def test_another_rng_releases_other_bits(name: str, settings: dict[str, Any]) ->
     assert not torch.equal(release(method, x, seed=1), z)
 
 
-def change_of_the_first_row(obfuscator: Obfuscator, x: Tensor) -> float:
+def change_of_the_first_row(obfuscator: Obfuscator, x: Tensor, *, coarse: bool = False) -> float:
     """How far the release of row 0 moves when all other rows become other images."""
     others = torch.cat([x[:1], 1 - x[1:].flip(0)])
     z, z_others = (released(obfuscator, batch, generator(0, "company")) for batch in (x, others))
-    assert not torch.equal(z[1:], z_others[1:])
+    assert coarse or not torch.equal(z[1:], z_others[1:])
     return float((z[0] - z_others[0]).abs().max())
 
 
 def test_a_release_is_independent_of_the_rest_of_the_batch(case: Case) -> None:
-    assert change_of_the_first_row(case.method.obfuscator, case.images()) <= 1e-6
+    coarse = case.name in CODEWORDS
+    change = change_of_the_first_row(case.method.obfuscator, case.images(), coarse=coarse)
+    assert change <= 1e-6
     if case.name in RANDOM:
         random = build(case.name, case.problem, **RANDOM[case.name])
         assert change_of_the_first_row(random.obfuscator, case.images()) <= 1e-6
@@ -216,7 +221,7 @@ def test_weights_make_the_method(case: Case) -> None:
     """A state dict carries over everything that a release, a head or an adversary depends on."""
     x = case.images()
     other = build(case.name, case.problem, seed=1)
-    assert not torch.equal(release(other, x), release(case.method, x))
+    assert case.name in CODEWORDS or not torch.equal(release(other, x), release(case.method, x))
     other.load_state_dict(copied(case.method))
     z = release(case.method, x)
     assert torch.equal(release(other, x), z)

@@ -164,7 +164,11 @@ class Training:
 
     def resume(self) -> None:
         """Take up the last checkpoint of the run folder, if it has one."""
-        if self.run is None or not (self.run / CHECKPOINT).exists():
+        if self.run is None:
+            return
+        for half_written in self.run.glob(f".{CHECKPOINT}.*.part"):
+            half_written.unlink()  # a kill in the middle of a save
+        if not (self.run / CHECKPOINT).exists():
             return
         tensors, header = checkpoint.load_tensors(self.run / CHECKPOINT)
         self.at = Position(**header)

@@ -53,7 +53,7 @@ class CelebAConfig(BaseModel):
     size: int = Field(64, ge=1)
     channels: Literal[1, 3] = 3
     on_bad: OnBad = "raise"
-    crop: int | None = Field(178, ge=1)
+    crop: int = Field(178, ge=1)
 
     def dataset(self, progress: Progress | None = None) -> Dataset:
         """All images with their labels: the attributes, "identity" and "landmarks" where known.
@@ -253,7 +253,7 @@ def _stored_coordinates(points: NDArray[np.int64], config: CelebAConfig) -> NDAr
 
     The centre of the first pixel is (0, 0) in both.
     """
-    side = min(config.crop or ALIGNED_WIDTH, ALIGNED_WIDTH)
+    side = min(config.crop, ALIGNED_WIDTH)
     left, top = (ALIGNED_WIDTH - side) // 2, (ALIGNED_HEIGHT - side) // 2
     corner = np.tile([left, top], points.shape[1] // 2)
     stored: NDArray[np.float32] = ((points - corner + 0.5) * config.size / side - 0.5).astype(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from veil.errors import VeilError, nearest
 from veil.method import Method
 from veil.methods.aia import AIA
+from veil.methods.answer_only import AnswerOnly
 
-METHODS: dict[str, type[Method]] = {"aia": AIA}
+METHODS: dict[str, type[Method]] = {"aia": AIA, "answer-only": AnswerOnly}
 
 
 def method_named(name: str) -> type[Method]:
