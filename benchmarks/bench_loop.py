@@ -26,7 +26,7 @@ from torch import Tensor
 
 from veil.data.batch import Batch
 from veil.data.dataset import BINARY, Dataset
-from veil.method import Problem, Stage, evaluating
+from veil.method import Problem, Stage
 from veil.methods.aia import AIA, AIAConfig, privacy_term
 from veil.precision import Precision, autocast
 from veil.seeds import seed_for
@@ -67,9 +67,7 @@ def bare_epoch(
         optimisers["adversary"].step()
         with autocast(batch.x.device, precision):
             utility = loss(task(g).float(), y)
-            with evaluating(adversary):
-                logits = adversary(g).float()
-            privacy = privacy_term(logits, s, method.config.privacy)
+            privacy = privacy_term(adversary(g).float(), s, method.config.privacy)
             total: Tensor = method.reconstruction_loss(g, batch) + alpha * utility + beta * privacy
         for name in ("autoencoder", "task"):
             optimisers[name].zero_grad()

@@ -385,7 +385,8 @@ def _fresh_heads(name: str, suite: str) -> tuple[Attack, ...]:
 
 def _ceiling_attacks(name: str, suite: str) -> tuple[Attack, ...]:
     if name == "identity":
-        return (LinearDiscriminant(), SoftmaxEmbedding())
+        quick: tuple[Attack, ...] = (LinearDiscriminant(),)
+        return quick if suite == "quick" else (*quick, SoftmaxEmbedding())
     if suite == "quick":
         return (Logistic("whitened"), AiaAdversary("standardised"))
     return (AiaAdversary("standardised"), ResidualAttacker("standardised"), RESNET18)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -115,17 +114,6 @@ class Stage:
     round: Callable[[Batch, torch.Generator], Round]
     sampling: Sampling = "images"
     patience: int | None = None
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Run a forward of `module` in eval mode: its batch statistics serve, and do not move."""
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
 
 
 class MethodConfig(BaseModel):

@@ -30,10 +30,17 @@ class ConvHead(nn.Module):
         channels: output channels of the 3x3 convolutions, each followed by batch norm and ReLU.
         outputs: logits.
         pool_every: halve the map after this many convolutions while it is larger than 4.
+        running_statistics: whether eval mode normalises by statistics gathered in training; without
+            them a batch is normalised by its own, always.
     """
 
     def __init__(
-        self, in_channels: int, channels: Sequence[int], outputs: int, pool_every: int = 2
+        self,
+        in_channels: int,
+        channels: Sequence[int],
+        outputs: int,
+        pool_every: int = 2,
+        running_statistics: bool = True,
     ) -> None:
         super().__init__()
         self.convs = nn.ModuleList()
@@ -41,7 +48,7 @@ class ConvHead(nn.Module):
         width = in_channels
         for out in channels:
             self.convs.append(nn.Conv2d(width, out, 3, padding=1, bias=False))
-            self.norms.append(nn.BatchNorm2d(out))
+            self.norms.append(nn.BatchNorm2d(out, track_running_stats=running_statistics))
             width = out
         self.pool_every = pool_every
         self.classifier = nn.Linear(width, outputs)
