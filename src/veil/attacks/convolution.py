@@ -124,7 +124,7 @@ class AiaAdversary(_Convolution):
 
     Six 3x3 convolutions of 32-64-64-128-128-256 channels and a one-layer classifier. Ours: batch
     norm, and a max-pool before every convolution that would still see more than 4x4 afterwards
-    (the first one only on maps above 32x32), so that the classifier keeps the layout.
+    (the first one only from 32x32 on), so that the classifier keeps the layout.
     """
 
     @property
@@ -136,7 +136,7 @@ class AiaAdversary(_Convolution):
         layers: list[nn.Module] = []
         for outgoing in (32, 64, 64, 128, 128, 256):
             side = min(height, width)
-            if side >= 8 and (layers or side > 32):
+            if side >= 8 and (layers or side >= PICTURE_SIDE):
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
             layers += [
