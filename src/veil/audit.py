@@ -258,11 +258,20 @@ class _Auditor:
         return [*records, *([ceiling] if ceiling else [])], records[_best(records)]
 
     def attack(
-        self, evidence: Evidence, name: str, attack: Attack, feed: _Feed, kind: RecordKind
+        self,
+        evidence: Evidence,
+        name: str,
+        attack: Attack,
+        feed: _Feed,
+        kind: RecordKind,
+        steps: int = 1,
     ) -> _Outcome | None:
-        """One attacker of one label over its seeds; None where it cannot run on this release."""
+        """One attacker of one label over its seeds; None where it cannot run on this release.
+
+        `steps` is how far the progress bar moves: ceilings, mostly remembered, are not counted.
+        """
         knowledge = _knowledge(evidence, name, feed.z)
-        self.advance(1, attack.name)
+        self.advance(steps, attack.name)
         if attack.unfit_for(knowledge) is not None:
             return None
         guesses = self.guesses(attack, knowledge)
@@ -297,7 +306,7 @@ class _Auditor:
         def measure(attack: Attack) -> Record:
             assert clean.originals is not None
             feed = _Feed({split: clean.originals(split) for split in ATTACK_SPLITS})
-            outcome = self.attack(clean, name, attack, feed, kind)
+            outcome = self.attack(clean, name, attack, feed, kind, steps=0)
             if outcome is None:
                 raise VeilError(f"{evidence.name}: '{attack.name}' cannot attack the originals")
             shown = {"attack": f"{attack.name} on the original images", "family": "ceiling"}

@@ -18,7 +18,7 @@ from veil.seeds import generator, seed_for
 
 SAMPLES = 8
 CLASSIFIER = (32, 64, 64, 128, 128, 256)  # AIA, section 5.2: the gender classifier of figure 3
-STEPS = 400
+STEPS = 200
 BATCH = 64
 
 
