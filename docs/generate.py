@@ -1,19 +1,23 @@
 """Writes what the code already says into the pages: `python docs/generate.py`.
 
-docs/doubts.md is written from `veil.doubts.EXPLANATIONS`, and the tables of attackers in
-docs/audit.md from the suites and the attackers' own docstrings. tests/test_docs.py fails where a
-page and the code differ.
+docs/doubts.md is written from `veil.doubts.EXPLANATIONS`, the tables of attackers in docs/audit.md
+from the suites and the attackers' own docstrings, and docs/audit.schema.json from the records.
+tests/test_docs.py fails where a page and the code differ.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from veil.attacks.attack import Attack
-from veil.attacks.suites import identity_suite, suite
+from veil.attacks.reconstruction import Inversion
+from veil.attacks.suites import Suite, full, quick, standard
 from veil.doubts import EXPLANATIONS
+from veil.records import Audit
 
 DOCS = Path(__file__).parent
 START, END = "<!-- attackers -->\n", "<!-- end of attackers -->\n"
@@ -58,24 +62,37 @@ def audit_page(page: str) -> str:
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)
     tables = (
-        "Of a class label:\n\n"
-        + _attackers(suite("quick"), suite("standard"))
-        + "\nOf identity (1-to-1 matching):\n\n"
-        + _attackers(identity_suite("quick"), identity_suite("standard"))
+        "Of a class label (of subgroups and intersections, those of `quick`):",
+        _attackers(lambda suite: suite.attribute),
+        "Of a quantity:",
+        _attackers(lambda suite: suite.quantity),
+        "Of identity (1-to-1 matching):",
+        _attackers(lambda suite: suite.identity),
+        "Of the picture itself (reconstruction):",
+        _attackers(lambda suite: suite.reconstruction),
     )
-    return f"{before}{START}\n{tables}\n{END}{after}"
+    return "\n\n".join((before + START.strip(), *tables, END + after))
 
 
-def _attackers(quick: Sequence[Attack], standard: Sequence[Attack]) -> str:
+def schema() -> dict[str, Any]:
+    """What docs/audit.schema.json holds."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Audit.model_json_schema(by_alias=True),
+    }
+
+
+def _attackers(of: Callable[[Suite], Sequence[Attack | Inversion]]) -> str:
     """A table with one row for each class of attackers, and the names it has in the suites."""
-    in_quick = {attack.name for attack in quick}
+    in_quick, in_standard = ({attack.name for attack in of(suite())} for suite in (quick, standard))
     rows: dict[type, list[str]] = {}
-    for attack in standard:
-        shown = f"**{attack.name}**" if attack.name in in_quick else attack.name
-        rows.setdefault(type(attack), []).append(shown)
-    lines = ["| attackers (bold: also in `quick`) | what they do |", "|---|---|"]
-    lines += [f"| {', '.join(names)} | {_summary(kind)} |" for kind, names in rows.items()]
-    return "\n".join(lines) + "\n"
+    for attack in of(full()):
+        mark = "**" if attack.name in in_quick else "" if attack.name in in_standard else "*"
+        rows.setdefault(type(attack), []).append(f"{mark}{attack.name}{mark}")
+    lines = ["| attackers | what they do |", "|---|---|"]
+    # A comma is part of some names, so names are parted by semicolons.
+    lines += [f"| {'; '.join(names)} | {_summary(kind)} |" for kind, names in rows.items()]
+    return "\n".join(lines)
 
 
 def _summary(kind: type) -> str:
@@ -87,3 +104,5 @@ if __name__ == "__main__":
     (DOCS / "doubts.md").write_text(doubts_page(), encoding="utf-8")
     page = DOCS / "audit.md"
     page.write_text(audit_page(page.read_text(encoding="utf-8")), encoding="utf-8")
+    text = json.dumps(schema(), indent=1, ensure_ascii=False)
+    (DOCS / "audit.schema.json").write_text(f"{text}\n", encoding="utf-8")

@@ -3,13 +3,14 @@
     python examples/add_an_attack.py
 
 The release is four random signs; the private label is the product of two of them. No single feature
-says anything about it. An attacker that looks at products of features reads it at once. Put such a
-class into a file of src/veil/attacks/ and its name into suites.py, and every audit runs it.
+says anything about it. An attacker that looks at products of features reads it at once. A suite of
+your own is handed to the audit as it is; put the class into a file of src/veil/attacks/ and its
+name into suites.py, and every audit runs it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,17 +19,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from veil import Audit, Evidence, audit_evidence
-from veil.attacks.attack import Guess, Kind, Knowledge
+from veil.attacks.attack import Guess, Kind, Knowledge, Whole
 from veil.attacks.features import prepare
 from veil.attacks.linear import Logistic, logistic_guess
-from veil.attacks.suites import SUITES
+from veil.attacks.suites import suite_named
 from veil.data.dataset import BINARY
 from veil.evidence import ATTACK_SPLITS
 from veil.report import print_audit
 
 
 @dataclass(frozen=True)
-class Products:
+class Products(Whole):
     """Logistic regression on the products of every two features."""
 
     name: ClassVar[str] = "products"
@@ -64,8 +65,8 @@ def main(rows: int = 600) -> Audit:
         meaning={"agree": BINARY},
         private=("agree",),
     )
-    SUITES["mine"] = lambda: (Logistic(), Products())
-    found = audit_evidence(evidence, suite="mine", seeds=1)
+    mine = replace(suite_named("quick"), name="mine", attribute=(Logistic(), Products()))
+    found = audit_evidence(evidence, suite=mine, seeds=1)
     print_audit(found, Console(width=100))
     return found
 

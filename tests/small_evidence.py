@@ -14,7 +14,11 @@ from veil.attacks.attack import Attack, AttackSplit
 from veil.attacks.constant import LabelOnly, Prior
 from veil.attacks.copying import CopyLearned
 from veil.attacks.linear import Logistic
+from veil.attacks.matching import Distance, LinearDiscriminant
 from veil.attacks.neighbours import Neighbours
+from veil.attacks.reconstruction import LinearDecoder, MeanFace
+from veil.attacks.regression import MeanOnly, Ridge
+from veil.attacks.suites import Suite
 from veil.data.dataset import BINARY, IDENTITY, Label
 from veil.evidence import ATTACK_SPLITS, Evidence
 
@@ -22,9 +26,30 @@ Array = NDArray[Any]
 SHARES = (0.5, 0.2, 0.3)
 
 
-def cheap() -> tuple[Attack, ...]:
-    """Attackers without boosting or networks: a fifth of a second an audit."""
-    return (Prior(), LabelOnly(), CopyLearned(Logistic()), Logistic(), Neighbours("whitened"))
+def cheap(*attacks: Attack, name: str = "cheap") -> Suite:
+    """A suite of these attackers; by default without boosting or networks: a fifth of a second."""
+    chosen = attacks or (
+        Prior(),
+        LabelOnly(),
+        CopyLearned(Logistic()),
+        Logistic(),
+        Neighbours("whitened"),
+    )
+    return Suite(
+        name=name,
+        attribute=chosen,
+        parts=chosen,
+        quantity=(MeanOnly(), Ridge()),
+        identity=(Distance(), LinearDiscriminant()),
+        reconstruction=(MeanFace(), LinearDecoder()),
+        heads={"attribute": (Logistic(),), "quantity": (Ridge(),), "identity": (Distance(),)},
+        ceilings={
+            "attribute": (Logistic("whitened"),),
+            "quantity": (Ridge("whitened"),),
+            "identity": (LinearDiscriminant(),),
+        },
+        scans=False,
+    )
 
 
 def divided(array: Array) -> dict[AttackSplit, Array]:

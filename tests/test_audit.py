@@ -12,11 +12,9 @@ import pytest
 import torch
 
 from small_evidence import Array, cheap, divided, made_up, tensors, write
-from veil import audit as auditing
 from veil.attacks import suites
-from veil.attacks.attack import Attack, Guess, Ints, Kind, Knowledge
+from veil.attacks.attack import Attack, Guess, Ints, Kind, Knowledge, Whole
 from veil.attacks.linear import Logistic
-from veil.attacks.matching import Distance
 from veil.audit import audit
 from veil.auditing import audit_file, audit_release
 from veil.data.dataset import Label
@@ -33,24 +31,13 @@ NOISE = RNG.normal(size=(N, 8))
 
 
 def use(patch: pytest.MonkeyPatch, *attacks: Attack) -> None:
-    """Make these the suite "tested"."""
-    patch.setitem(suites.SUITES, "tested", lambda: attacks)
-
-
-def one_ceiling(_name: str, _suite: str) -> tuple[Attack, ...]:
-    return (Logistic("whitened"),)
-
-
-def one_head(name: str, _suite: str) -> tuple[Attack, ...]:
-    return (Distance(),) if name == "identity" else (Logistic(),)
+    """Make these the suite "tested"; ceilings and fresh heads are one linear attacker each."""
+    patch.setitem(suites.SUITES, "tested", lambda: cheap(*attacks, name="tested"))
 
 
 @pytest.fixture(autouse=True)
 def cheap_suite(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Suite "tested" is cheap; ceilings and fresh heads are one linear attacker each."""
-    use(monkeypatch, *cheap())
-    monkeypatch.setattr(auditing, "_ceiling_attacks", one_ceiling)
-    monkeypatch.setattr(auditing, "_fresh_heads", one_head)
+    use(monkeypatch)
 
 
 def run(evidence: Evidence, seed: int = 0, seeds: int = 1) -> Audit:
@@ -114,7 +101,7 @@ def test_a_release_of_the_task_alone_leaks_what_the_task_does() -> None:
 
 
 @dataclass(frozen=True)
-class Scripted:
+class Scripted(Whole):
     """An attacker that is right where it is told to be; it was handed the true labels."""
 
     name: str
@@ -158,7 +145,7 @@ def test_the_worst_is_chosen_on_select_and_not_on_test(monkeypatch: pytest.Monke
 
 
 @dataclass(frozen=True)
-class Curious:
+class Curious(Whole):
     """An attacker that keeps what it was given."""
 
     name: str = "curious"
@@ -197,7 +184,7 @@ def test_no_attacker_is_given_the_labels_of_test(monkeypatch: pytest.MonkeyPatch
     other = np.where(RNG.random(N) < 0.1, -1, RNG.integers(0, 3, N))
     evidence = made_up(NOISE, S, y=y, private=("s", "other"), more={"other": other})
     run(evidence, seeds=2)
-    assert {knowledge.target for knowledge, _ in Curious.seen} == {"s", "other"}
+    assert {knowledge.target for knowledge, _ in Curious.seen} == {"s", "other", "s+other"}
     for knowledge, _ in Curious.seen:
         assert set(knowledge.s) == {"attack", "select"}
         hidden = [evidence.labels[name]["test"] for name in ("s", "other")]
@@ -269,9 +256,7 @@ def test_absent_figures_are_null_and_never_nan() -> None:
 
 def test_averaging_the_draws_finds_more_than_one_draw() -> None:
     draws = S[:, None, None] + 3 * RNG.normal(size=(N, 16, 1))
-    evidence = replace(
-        made_up(draws[:, 0], S), averaged=tensors(draws.mean(1)), draws=16, random=True
-    )
+    evidence = replace(made_up(draws[:, 0], S), averaged={16: tensors(draws.mean(1))}, random=True)
     found = run(evidence)
     one = named(found, "logistic standardised")
     many = named(found, "logistic standardised, mean of 16 draws")
@@ -315,7 +300,7 @@ def test_every_private_label_has_its_own_verdict() -> None:
     hidden, three = RNG.integers(0, 2, N), RNG.integers(0, 3, N)
     z = np.column_stack([three == 1, three == 2, NOISE])
     found = run(made_up(z, S, private=("s", "three"), more={"hidden": hidden, "three": three}))
-    assert list(found.targets) == ["s", "three"]
+    assert list(found.targets) == ["s", "three", "s+three"]
     assert found.targets["three"].worst.score == 1.0
     assert found.targets["three"].worst.floor == pytest.approx(1 / 3)
     low, high = found.targets["s"].worst.interval or (1.0, 0.0)
@@ -410,8 +395,8 @@ def test_a_label_that_does_not_vary_in_a_split_is_an_error(split: str) -> None:
 
 def test_a_label_without_classes_and_an_unknown_suite_are_errors() -> None:
     evidence = made_up(NOISE, S)
-    with pytest.raises(VeilError, match="an audit needs classes"):
-        audit(replace(evidence, meaning={"s": Label("continuous")}), "quick")
+    with pytest.raises(VeilError, match="an audit needs classes or a quantity"):
+        audit(replace(evidence, meaning={"s": Label("landmarks")}), "quick")
     with pytest.raises(VeilError, match="did you mean 'quick'"):
         audit(evidence, "quik")
 

@@ -11,12 +11,9 @@ import numpy as np
 import pytest
 
 from small_evidence import cheap, write
-from veil import audit as auditing
 from veil import cli, pictures
 from veil.attacks import suites
-from veil.attacks.attack import Attack
-from veil.attacks.linear import Logistic
-from veil.attacks.matching import Distance
+from veil.attacks.suites import Suite
 from veil.records import Audit
 from veil.report import verdict
 
@@ -49,8 +46,6 @@ def veil(
     """`veil ARGUMENTS` in an empty folder; anything but an exit is a traceback and fails."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(suites.SUITES, "cheap", cheap)
-    monkeypatch.setattr(auditing, "_ceiling_attacks", one_ceiling)
-    monkeypatch.setattr(auditing, "_fresh_heads", one_head)
     monkeypatch.setattr(pictures, "STEPS", 3)
 
     def call(arguments: str) -> Said:
@@ -65,14 +60,6 @@ def veil(
         return Said(status, said.out, said.err)
 
     return call
-
-
-def one_ceiling(name: str, _suite: str) -> tuple[Attack, ...]:
-    return (Distance(),) if name == "identity" else (Logistic("whitened"),)
-
-
-def one_head(name: str, _suite: str) -> tuple[Attack, ...]:
-    return (Distance("raw"),) if name == "identity" else (Logistic(),)
 
 
 def test_train_audit_release_and_report_from_end_to_end(veil: Veil, tmp_path: Path) -> None:
@@ -182,8 +169,8 @@ MISTAKES = [
     ("file: is a file", f"train aia --private Male --out file {TINY}"),
     ("file/run: cannot be made", f"train aia --private Male --out file/run {TINY}"),
     ("'fit' split is empty", f"train aia --private Male {TINY} --set data.people=1"),
-    ("name one run folder, or one file", "audit"),
-    ("name one run folder, or one file", "audit run --released ok.npz"),
+    ("name one thing to audit", "audit"),
+    ("name one thing to audit", "audit run --released ok.npz"),
     ("holds no run", "audit nowhere"),
     ("holds no run", "audit folder"),
     ("none.npz: no such file", "audit --released none.npz"),
@@ -244,7 +231,7 @@ def test_wrong_usage_is_status_2(veil: Veil, says: str, arguments: str) -> None:
 def test_an_interrupt_is_one_line_and_status_130(
     veil: Veil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted() -> tuple[Attack, ...]:
+    def interrupted() -> Suite:
         raise KeyboardInterrupt
 
     monkeypatch.setitem(suites.SUITES, "cheap", interrupted)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import veil
-from veil.doubts import EXPLANATIONS, about_worst, doubt, refusals_of
+from veil.doubts import EXPLANATIONS, Circumstances, about_worst, doubt, refusals_of
 from veil.records import Record
 
 CEILING = {"ceiling": 0.9, "floor": 0.55}
@@ -34,14 +34,8 @@ def record(**given: Any) -> Record:
 
 def doubts(worst: Record, *others: Record, **given: Any) -> list[str]:
     """Ids of the doubts on `worst` where nothing else is wrong; `given` overrides."""
-    facts: dict[str, Any] = {
-        "random": False,
-        "draws": 1,
-        "batch_dependence": 0.0,
-        "adversary": None,
-        "half_data_gain": 0.0,
-    }
-    return [d.id for d in about_worst(worst, (worst, *others), **(facts | given))]
+    facts = Circumstances(**given)
+    return [d.id for d in about_worst(worst, (worst, *others), facts)]
 
 
 def linear(select: float) -> Record:
@@ -55,9 +49,15 @@ DOUBTS: list[tuple[str | None, Record, tuple[Record, ...], dict[str, Any]]] = [
     (None, record(scores={"train": 0.8}), (record(scores={"train": 0.91}),), {}),
     (None, record(scores={"train": 0.8}, ceiling=0.79), (), {}),
     (None, record(scores={}), (), {}),  # matchers have no score on their own people
-    ("more-data-helps", record(), (), {"half_data_gain": 0.02}),
-    (None, record(), (), {"half_data_gain": 0.005}),
-    (None, record(), (), {"half_data_gain": None}),
+    ("more-data-helps", record(), (), {"more_data": 0.02}),
+    (None, record(), (), {"more_data": 0.005}),
+    (None, record(), (), {"more_data": None}),
+    ("more-training-helps", record(), (), {"more_training": 0.02}),
+    (None, record(), (), {"more_training": 0.005}),
+    ("same-architecture", record(family="defender's own"), (), {"same_architecture": True}),
+    ("rows-left-out", record(), (), {"rows_left_out": True}),
+    ("certificate-broken", record(certified=0.66), (), {}),
+    (None, record(certified=0.69), (), {}),
     ("weaker-beats-stronger", record(), (linear(0.73),), {}),
     (None, record(), (linear(0.715),), {}),
     (None, linear(0.73), (), {}),
@@ -89,10 +89,11 @@ def refusals(worst: Record, **given: Any) -> list[str]:
     """Ids of the refusals where nothing else is wrong; `given` overrides."""
     facts: dict[str, Any] = {
         "ceiling": record(score=0.9, interval=(0.88, 0.92)),
-        "majority": 0.5,
+        "chance": 0.5,
         "copy": None,
         "shuffled": (0.48, 0.52),
         "planted": 1.0,
+        "peeks": 0.3,
     }
     return [r.id for r in refusals_of(worst, **(facts | given))]
 
@@ -109,13 +110,16 @@ REFUSALS: list[tuple[str | None, Record, dict[str, Any]]] = [
     (None, at(0.40, 0.51), {}),
     ("below-floor", at(0.55, 0.65), {"copy": 0.682}),
     (None, at(0.55, 0.69), {"copy": 0.682}),
-    ("below-floor", at(0.20, 0.30), {"majority": 1 / 3, "shuffled": (0.3, 0.34)}),
+    ("below-floor", at(0.20, 0.30), {"chance": 1 / 3, "shuffled": (0.3, 0.34)}),
     ("below-floor", at(0.40, 0.49), {"copy": 0.682}),
     ("above-ceiling", at(0.93, 0.96), {}),
     (None, at(0.91, 0.96), {}),
     ("shuffled-control", record(), {"shuffled": (0.51, 0.55)}),
     (None, record(), {"shuffled": (0.5, 0.5)}),
     (None, record(), {"shuffled": (0.40, 0.45)}),
+    ("shuffled-control", record(), {"peeks": 0.53}),
+    (None, record(), {"peeks": 0.51}),
+    (None, record(), {"peeks": None}),
     ("planted-control", record(), {"planted": 0.89}),
     (None, record(), {"planted": 0.9}),
     ("positive-control", at(0.48, 0.52), {"ceiling": at(0.49, 0.53)}),
@@ -130,7 +134,7 @@ def test_refusals(expected: str | None, worst: Record, facts: dict[str, Any]) ->
 
 def test_a_refusal_names_its_target_and_its_numbers() -> None:
     said = refusals_of(
-        at(0.55, 0.65), None, majority=0.5, copy=0.682, shuffled=(0.4, 0.6), planted=1.0
+        at(0.55, 0.65), None, chance=0.5, copy=0.682, shuffled=(0.4, 0.6), planted=1.0, peeks=None
     )
     assert said[0].text.startswith("s: at most 0.650, copy floor 0.682: ")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tiny import faces
 from veil import release
 from veil.method import Obfuscator
-from veil.release import depends_on_batch, is_random, release_split, released
+from veil.release import depends_on_batch, is_random, release_draws, release_split, released
 
 DATA = faces(people=20, photos=2)
 
@@ -90,10 +90,12 @@ def test_noise_follows_the_seed_and_the_purpose() -> None:
 def test_draws_are_independent_and_averaged() -> None:
     """The mean of 16 draws is four times nearer to the release without noise."""
     clean, noisy = release_split(Clean(), DATA, 0, "test"), Noisy()
-    one = release_split(noisy, DATA, 0, "test") - clean
-    mean = release_split(noisy, DATA, 0, "test", draws=16) - clean
+    drawn = release_draws(noisy, DATA, 0, "test", (1, 4, 16))
+    one = drawn.means[1] - clean
+    assert torch.equal(drawn.means[1], release_split(noisy, DATA, 0, "test"))
     assert one.std() == pytest.approx(1, abs=0.02)
-    assert mean.std() == pytest.approx(0.25, abs=0.01)
+    assert (drawn.means[16] - clean).std() == pytest.approx(0.25, abs=0.01)
+    assert drawn.deviation.square().mean() == pytest.approx(1, abs=0.02)
 
 
 def test_randomness_is_noticed() -> None:

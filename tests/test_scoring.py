@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from small_evidence import Array, divided, made_up
 from veil.attacks.attack import Guess
@@ -14,13 +15,16 @@ from veil.metrics import balanced_accuracy
 from veil.scoring import (
     balanced,
     balanced_bits,
+    balanced_bits_low,
     class_record,
     floor_records,
     gain,
     log_softmax,
     matching_record,
     own_head_record,
+    with_floor_tests,
 )
+from veil.statistics import clopper_pearson, floor_tests
 
 N = 400
 RNG = np.random.default_rng(2)
@@ -96,6 +100,76 @@ def test_bits_count_a_rare_class_as_much_as_a_common_one() -> None:
     s = np.array([0] * 90 + [1] * 10)
     assert balanced_bits(sure(np.zeros(100, int), p=0.9), s) == 0.0
     assert balanced_bits(sure(s, k=4, p=0.97), s) == pytest.approx(1 + np.log2(0.97), abs=1e-5)
+
+
+def test_the_lower_bound_of_bits_equals_a_slow_loop() -> None:
+    """60 people, three classes: the linearised variance, person by person."""
+    people = np.repeat(np.arange(60), 3)
+    s = people % 3
+    said = np.where(RNG.random(180) < 0.25, (s + 1) % 3, s)
+    log_p = np.log(np.where(np.eye(3)[said] == 1, 0.7, [0.1, 0.15, 0.2])).astype(np.float64)
+    log_p -= np.logaddexp.reduce(log_p, axis=1, keepdims=True)
+    mean, parts = [], []
+    for k in range(3):
+        rows = np.flatnonzero(s == k)
+        of = {p: [-log_p[i, k] / np.log(2) for i in rows if people[i] == p] for p in people[rows]}
+        wrong = [-max(log_p[i, j] for j in range(3) if j != k) / np.log(2) for i in rows]
+        of[100 + k] = [float(np.mean(wrong))] * 3
+        total = sum(len(losses) for losses in of.values())
+        mean.append(sum(map(sum, of.values())) / total)
+        parts.append([sum(x - mean[k] for x in losses) / total / 3 for losses in of.values()])
+    of_class = np.square(parts).sum(axis=1)
+    freedom = of_class.sum() ** 2 / (of_class**2 / 19).sum()
+    reach = t.ppf(0.95, freedom) * np.sqrt(of_class.sum() * 61 / 60)
+    expected = np.log2(3) - np.mean(mean) - reach
+    found = balanced_bits_low(log_p.astype(np.float32), s, people)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert 0 < found < balanced_bits(log_p.astype(np.float32), s)
+
+
+def test_few_rows_and_boasts_prove_few_bits() -> None:
+    s = np.array([0, 1] * 15)
+    assert balanced_bits(sure(s, p=1 - 1e-6), s) == pytest.approx(1, abs=1e-4)
+    assert balanced_bits_low(sure(s, p=1 - 1e-6), s, None) == 0.0
+    assert balanced_bits_low(sure(np.tile(s, 200), p=0.99), np.tile(s, 200), None) > 0.9
+    impossible = np.where(np.eye(2)[s ^ (np.arange(30) < 2)] == 1, 0.0, -np.inf)
+    assert balanced_bits_low(impossible.astype(np.float32), s, None) == 0.0
+
+
+def test_a_record_carries_the_intervals_of_accuracy_and_auc() -> None:
+    """Exact where nobody is known; wider where ten photos share their person."""
+    evidence = made_up(NOISE, S)
+    one = guess(S, S, wrong(0.2))
+    found = class_record(evidence, "s", "attribute", "a", "f", [one], 0).scores
+    low, high = clopper_pearson(96, 120)
+    assert (found["accuracy_low"], found["accuracy_high"]) == (low, high)
+    people = np.repeat(np.arange(N // 10), 10)
+    known = class_record(
+        made_up(NOISE, S, identity=people), "s", "attribute", "a", "f", [one], 0
+    ).scores
+    for name in ("accuracy", "auc"):
+        ends, wide = ([x[f"{name}_low"], x[name], x[f"{name}_high"]] for x in (found, known))
+        assert ends == sorted(ends)  # type: ignore[type-var]
+        assert wide == sorted(wide)  # type: ignore[type-var]
+        assert wide[0] < ends[0]  # type: ignore[operator]
+    assert found["bits_low"] == balanced_bits_low(one.test, divided(S)["test"], None)
+
+
+def test_floor_tests_join_the_record_with_its_floor() -> None:
+    record = class_record(
+        made_up(NOISE, S), "s", "attribute", "a", "f", [guess(S, S, wrong(0.2))], 0
+    )
+    assert record.interval is not None
+    assert record.score is not None
+    for floor in (0.5, record.score, 0.9):
+        found = with_floor_tests(record, floor)
+        tests = (found.scores["p_above_floor"], found.scores["equivalent_within"])
+        assert tests == floor_tests(record.interval, record.score, floor)
+        assert found == record.model_copy(update={"floor": floor, "scores": found.scores})
+        assert set(found.scores) - set(record.scores) == {"p_above_floor", "equivalent_within"}
+    assert "p_above_floor" not in record.scores
+    silent = with_floor_tests(record.model_copy(update={"interval": None}), 0.5)
+    assert (silent.floor, silent.scores) == (0.5, record.scores)
 
 
 def slow_floors(s: Array, y: Array, answer: Array) -> tuple[float, float]:

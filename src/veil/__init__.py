@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from veil.audit import audit as audit_evidence
-    from veil.auditing import audit_file, audit_release, audit_run
+    from veil.auditing import audit_file, audit_folder, audit_onnx, audit_release, audit_run
     from veil.config import read as read_config
     from veil.data.batch import Batch
     from veil.data.dataset import Dataset, Label
     from veil.data.splits import Splits
     from veil.errors import Refused, VeilError
     from veil.evidence import Evidence
+    from veil.mechanism import ClippedGaussian
     from veil.method import (
         Adam,
         Method,
@@ -40,6 +41,7 @@ __all__ = [
     "Adam",
     "Audit",
     "Batch",
+    "ClippedGaussian",
     "Dataset",
     "Evidence",
     "FitConfig",
@@ -56,6 +58,8 @@ __all__ = [
     "VeilError",
     "audit_evidence",
     "audit_file",
+    "audit_folder",
+    "audit_onnx",
     "audit_release",
     "audit_run",
     "fit",
@@ -72,6 +76,7 @@ _HOME = {
     "Adam": "method",
     "Audit": "records",
     "Batch": "data.batch",
+    "ClippedGaussian": "mechanism",
     "Dataset": "data.dataset",
     "Evidence": "evidence",
     "FitConfig": "train",
@@ -88,6 +93,8 @@ _HOME = {
     "VeilError": "errors",
     "audit_evidence": "audit:audit",
     "audit_file": "auditing",
+    "audit_folder": "auditing",
+    "audit_onnx": "auditing",
     "audit_release": "auditing",
     "audit_run": "auditing",
     "fit": "train",

@@ -9,95 +9,330 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor
 
-from veil.attacks.attack import Attack, AttackSplit, Guess, Ints, Knowledge
-from veil.attacks.convolution import AiaAdversary, ResidualAttacker
-from veil.attacks.linear import Logistic
-from veil.attacks.matching import LinearDiscriminant, SoftmaxEmbedding
-from veil.attacks.mlp import Mlp
-from veil.attacks.suites import identity_suite
-from veil.attacks.suites import suite as suite_named
+from veil.attacks.attack import Attack
+from veil.attacks.features import Releases
+from veil.attacks.multilabel import STAGES as SCAN_STEPS
+from veil.attacks.reconstruction import Inversion, Reconstruction
+from veil.attacks.search import STEPS, Candidate, Plan, Trial, search
+from veil.attacks.suites import Suite, suite_named
+from veil.attacks.training import run_seeds
 from veil.ceilings import remembered
-from veil.controls import planted_score, shuffled_interval
-from veil.doubts import about_worst, refusals_of
+from veil.certify import certificates_of, certified
 from veil.errors import Refused, VeilError
-from veil.evidence import ATTACK_SPLITS, Evidence
+from veil.evidence import ATTACK_SPLITS, RECONSTRUCTION, Evidence
+from veil.judging import doubts_about, refusals_about
 from veil.progress import Advance, bar
-from veil.records import Audit, Doubt, Record, RecordKind, TargetSummary
-from veil.scoring import (
-    balanced,
-    class_record,
-    floor_records,
-    gain,
-    log_softmax,
-    matching_record,
-    own_head_record,
-)
+from veil.recognition import Recogniser
+from veil.reconstructing import reconstruction_records
+from veil.records import Audit, Certificate, Doubt, Record, TargetSummary
+from veil.scan import scan
+from veil.scoring import gain, own_head_record, with_floor_tests
 from veil.seeds import seed_for
-
-RESNET18: Final = ResidualAttacker(blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512))
-CHANCE_OF_A_PAIR: Final = 0.5
+from veil.targets import CHANCE_OF_A_PAIR, Feed, Target, fewer_draws, targets_of
 
 
 def audit(
     evidence: Evidence,
-    suite: str = "standard",
+    suite: str | Suite = "standard",
     seeds: int = 2,
     seed: int = 0,
     console: Console | None = None,
+    recogniser: Recogniser | None = None,
 ) -> Audit:
     """Attack a release and say how much leaks, or refuse to.
 
     Args:
         evidence: the release and what the attacker may hold.
-        suite: a name in `attacks.suites.SUITES`.
-        seeds: runs of every attacker whose result depends on one.
+        suite: a name in `attacks.suites.SUITES`, or a suite of one's own.
+        seeds: runs of the best attackers whose result depends on one.
         seed: of the audit; never the defender's.
         console: where the progress bar goes; None for silence.
+        recogniser: by which reconstructed faces are recognised, where "reconstruction" is private.
 
     Raises:
-        VeilError: a label is no class or does not vary in a split, or the suite is unknown.
+        VeilError: a label does not vary in a split, or the suite is unknown.
     """
+    return audit_with_pictures(evidence, suite, seeds, seed, console, recogniser)[0]
+
+
+def audit_with_pictures(
+    evidence: Evidence,
+    suite: str | Suite = "standard",
+    seeds: int = 2,
+    seed: int = 0,
+    console: Console | None = None,
+    recogniser: Recogniser | None = None,
+) -> tuple[Audit, Reconstruction | None]:
+    """`audit`, and the pictures of the best reconstruction attacker where one was asked for."""
     started = time.monotonic()
-    for name in (*evidence.private, *evidence.utility):
-        if name != "identity":
-            _refuse_unfit_label(evidence, name)
-    feeds = 1 if evidence.averaged is None else 2
-    work = {n: feeds * len(_attackers(n, suite)) for n in evidence.private}
-    work |= {n: len(_fresh_heads(n, suite)) for n in evidence.utility}
-    targets: dict[str, TargetSummary] = {}
-    records: list[Record] = []
-    refusals: list[Doubt] = []
-    with bar(console, f"attacking {evidence.name}", sum(work.values())) as advance:
-        auditor = _Auditor(evidence, suite, seeds, seed, advance)
-        for name in evidence.private:
-            found, worst, why = auditor.private(name, _attackers(name, suite))
-            records += found
-            refusals += why
-            targets[name] = TargetSummary(kind=worst.kind, worst=worst)
-        for name in evidence.utility:
-            found, best = auditor.useful(name)
-            records += found
-            targets[name] = TargetSummary(kind="utility", worst=best)
-    facts = {
+    chosen = suite_named(suite) if isinstance(suite, str) else suite
+    targets = targets_of(evidence)
+    auditor = _Auditor(evidence, chosen, seeds, seed, recogniser)
+    with bar(console, f"attacking {evidence.name}", auditor.steps(targets)) as advance:
+        auditor.advance = advance
+        for target in targets:
+            if target.role == "private":
+                auditor.private(target)
+            else:
+                auditor.useful(target)
+        if RECONSTRUCTION in evidence.private:
+            auditor.reconstruction()
+        released = evidence.averaged.get(evidence.draws, evidence.z)
+        scanned = scan(released, evidence, seed, advance) if chosen.scans else []
+    facts = _provenance(evidence, chosen, seeds, seed) | {
+        "seconds": round(time.monotonic() - started, 1)
+    }
+    found = Audit(
+        name=evidence.name,
+        verdict="refused" if auditor.refusals else "given",
+        refusals=tuple(auditor.refusals),
+        targets=auditor.targets,
+        records=tuple(auditor.records),
+        certificates=tuple(auditor.certificates),
+        scan=tuple(scanned),
+        provenance=facts,
+    )
+    return found, auditor.pictures
+
+
+def refused(name: str, why: Refused) -> Audit:
+    """The audit of a release that deserves no figure at all."""
+    refusal = Doubt(id=why.id, text=str(why))
+    return Audit(
+        name=name, verdict="refused", refusals=(refusal,), targets={}, records=(), provenance={}
+    )
+
+
+class _Auditor:
+    """One audit under way, and what it has found so far."""
+
+    advance: Advance
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        suite: Suite,
+        seeds: int,
+        seed: int,
+        recogniser: Recogniser | None,
+    ) -> None:
+        self.evidence = evidence
+        self.suite = suite
+        self.seed = seed
+        self.seeds = [seed_for(seed, "attack", i) for i in range(seeds)]
+        self.recogniser = recogniser
+        self.targets: dict[str, TargetSummary] = {}
+        self.records: list[Record] = []
+        self.refusals: list[Doubt] = []
+        self.certificates: list[Certificate] = []
+        self.pictures: Reconstruction | None = None
+
+    def steps(self, targets: Sequence[Target]) -> int:
+        """Steps of progress that lie ahead."""
+        ahead = len(self.suite.reconstruction) if RECONSTRUCTION in self.evidence.private else 0
+        ahead += SCAN_STEPS if self.suite.scans and self.evidence.undeclared else 0
+        return ahead + sum(STEPS * len(self.candidates(target)) for target in targets)
+
+    def candidates(self, target: Target) -> list[Candidate]:
+        """The attackers of a target; of a part of it those of parts."""
+        if target.role == "utility":
+            return target.candidates(self.suite.heads[target.kind], target.feeds[:1])
+        if target.part_of is not None:
+            return target.candidates(self.suite.parts, target.feeds)
+        return target.candidates(self.suite.attackers(target.kind), target.feeds)
+
+    def private(self, target: Target) -> None:
+        """Attack a private target and judge what was found."""
+        trials = self.search(target, self.candidates(target), self.suite.plan)
+        position = _worst(trials)
+        worst = trials[position]
+        few = [
+            Candidate(worst.candidate.attack, target.knowledge(feed.z), feed.name, feed.draws)
+            for feed in fewer_draws(target)
+        ]
+        trials += self.search(target, few, None, self.seeds[:1])
+        floors = target.floors()
+        ceiling = self.ceiling(target) if target.part_of is None else None
+        floor = max((r.score for r in floors.values() if r.score), default=_chance(target))
+        records = [self.record(target, trial, floor, ceiling) for trial in trials]
+        if target.part_of is None:
+            records[position] = self.judged(target, trials, position, records, floors, ceiling)
+        self.records += [*records, *floors.values(), *([ceiling] if ceiling else [])]
+        summary = TargetSummary(kind=target.record_kind, worst=records[position])
+        self.targets[target.name] = summary
+
+    def judged(
+        self,
+        target: Target,
+        trials: Sequence[Trial],
+        position: int,
+        records: Sequence[Record],
+        floors: Mapping[str, Record],
+        ceiling: Record | None,
+    ) -> Record:
+        """The worst record with its certificate and doubts; refusals are kept."""
+        bound = self.certify(target) if target.kind == "attribute" else None
+        worst = records[position].model_copy(
+            update={
+                "certified": None if bound is None else bound.bound,
+                "assumption": None if bound is None else bound.assumption,
+                "reported": self.evidence.reported.get(target.name),
+            }
+        )
+        doubts = doubts_about(target, trials, position, worst, records, self.seed)
+        self.refusals += refusals_about(target, trials[position], worst, floors, ceiling, self.seed)
+        return worst.model_copy(update={"doubts": doubts})
+
+    def certify(self, target: Target) -> Certificate | None:
+        """What is proved about a class label, and the one proof that bounds every attacker."""
+        evidence = target.evidence
+        every = np.concatenate([target.column[split] for split in ATTACK_SPLITS])
+        if len(np.unique(target.column["test"])) < len(np.unique(every)):
+            return None  # test's balanced accuracy is over fewer classes than a bound would be
+        people = evidence.identity
+        found = certificates_of(
+            torch.cat([evidence.z[split] for split in ATTACK_SPLITS]),
+            every,
+            target.name,
+            None if people is None else np.concatenate([people[s] for s in ATTACK_SPLITS]),
+            evidence.mechanism,
+            evidence.draws,
+        )
+        self.certificates += [c for c in found if c not in self.certificates]
+        return certified(found)
+
+    def useful(self, target: Target) -> None:
+        """Measure what survives of a useful label: by its own head, and by fresh ones."""
+        evidence = target.evidence
+        trials = self.search(target, self.candidates(target), self.suite.plan)
+        ceiling = self.ceiling(target)
+        records = [self.record(target, trial, _chance(target), ceiling) for trial in trials]
+        if target.name in evidence.answers:
+            own = own_head_record(evidence, target.name, self.seed)
+            update = {
+                "floor": _chance(target),
+                "ceiling": None if ceiling is None else ceiling.score,
+            }
+            records.insert(0, own.model_copy(update=update))
+        reported = {"reported": self.evidence.reported.get(target.name)}
+        records = [record.model_copy(update=reported) for record in records]
+        self.records += [*records, *([ceiling] if ceiling else [])]
+        best = max(records, key=lambda record: record.select or 0.0)
+        self.targets[target.name] = TargetSummary(kind="utility", worst=best)
+
+    def reconstruction(self) -> None:
+        """Rebuild the pictures from their releases."""
+        records, self.pictures = reconstruction_records(
+            self.evidence,
+            self.suite.reconstruction,
+            self.recogniser,
+            len(self.seeds),
+            self.seed,
+            self.advance,
+        )
+        self.records += records
+        rebuilt = [r for r in records if r.family == RECONSTRUCTION] or records[:1]
+        best = max(rebuilt, key=lambda record: record.select or 0.0)
+        self.targets[RECONSTRUCTION] = TargetSummary(kind="reconstruction", worst=best)
+
+    def search(
+        self,
+        target: Target,
+        candidates: Sequence[Candidate],
+        plan: Plan | None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Trial]:
+        """Run attackers of a target."""
+        judge = partial(target.on_select, seed=self.seed)
+        return search(candidates, judge, seeds or self.seeds, plan, self.advance)
+
+    def record(self, target: Target, trial: Trial, floor: float, ceiling: Record | None) -> Record:
+        """The record of one attacker."""
+        candidate = trial.candidate
+        record = target.record(
+            candidate.name, candidate.attack.family, trial.guesses, self.seed, trial.learned
+        )
+        config = _config(candidate.attack) | {"draws": candidate.draws}
+        if trial.share < 1:
+            config["dropped"] = f"on select, after {trial.share:.0%} of its releases and time"
+        record = record.model_copy(
+            update={
+                "floor": floor,
+                "ceiling": None if ceiling is None else ceiling.score,
+                "config": config,
+            }
+        )
+        if target.kind == "attribute" and target.role == "private":
+            nag = gain(target.evidence, target.name, record, ceiling)
+            record = record.model_copy(update={"nag": nag})
+        return with_floor_tests(record, floor)
+
+    def ceiling(self, target: Target) -> Record | None:
+        """The best attacker of the original images, remembered between audits of the same data."""
+        evidence = target.evidence
+        if evidence.originals is None:
+            return None
+        key = (
+            evidence.originals_key,
+            target.name,
+            target.column,
+            evidence.identity,  # people too: they decide the interval
+            self.seed,
+        )
+        pictures: list[Feed] = []
+
+        def measure(attack: Attack) -> Record:
+            assert evidence.originals is not None
+            if not pictures:
+                x = {split: evidence.originals(split) for split in ATTACK_SPLITS}
+                pictures.append(Feed(Releases(x)))
+            clean = replace(target, evidence=replace(evidence, utility=(), answers={}, networks={}))
+            knowledge = clean.knowledge(pictures[0].z)
+            if why := attack.unfit_for(knowledge):
+                raise VeilError(
+                    f"{evidence.name}: '{attack.name}' cannot attack the originals: {why}"
+                )
+            guesses = run_seeds(attack, knowledge, self.seeds[:1])
+            name = f"{attack.name} on the original images"
+            return clean.record(name, "ceiling", guesses, self.seed)
+
+        attacks = self.suite.ceilings[target.kind]
+        records = [remembered((*key, attack), partial(measure, attack)) for attack in attacks]
+        best = max(records, key=lambda record: record.select or 0.0)
+        return best.model_copy(update={"kind": target.record_kind})
+
+
+def _worst(trials: Sequence[Trial]) -> int:
+    """The position of the highest score on select, of the attackers that ran in full."""
+    whole = [i for i, trial in enumerate(trials) if trial.share == 1]
+    return max(whole, key=lambda i: trials[i].best)
+
+
+def _chance(target: Target) -> float:
+    if target.kind == "attribute":
+        return 1 / len(np.unique(target.column["test"]))
+    return CHANCE_OF_A_PAIR if target.kind == "identity" else 0.0
+
+
+def _provenance(evidence: Evidence, suite: Suite, seeds: int, seed: int) -> dict[str, Any]:
+    return {
         **evidence.provenance,
         "private": list(evidence.private),
         "utility": list(evidence.utility),
-        "suite": suite,
+        "suite": suite.name,
+        "search": None if suite.plan is None else asdict(suite.plan),
         "attackers": {
             attack.name: _config(attack)
-            for name in evidence.private
-            for attack in _attackers(name, suite)
+            for attack in (*suite.attribute, *suite.quantity, *suite.identity)
         },
         "seed": seed,
         "seeds": seeds,
@@ -111,300 +346,8 @@ def audit(
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        "seconds": round(time.monotonic() - started, 1),
     }
-    return Audit(
-        name=evidence.name,
-        verdict="refused" if refusals else "given",
-        refusals=tuple(refusals),
-        targets=targets,
-        records=tuple(records),
-        provenance=facts,
-    )
 
 
-def refused(name: str, why: Refused) -> Audit:
-    """The audit of a release that deserves no figure at all."""
-    refusal = Doubt(id=why.id, text=str(why))
-    return Audit(
-        name=name, verdict="refused", refusals=(refusal,), targets={}, records=(), provenance={}
-    )
-
-
-@dataclass(frozen=True)
-class _Feed:
-    """One way in which the release reaches an attacker: a single draw, or a mean of several."""
-
-    z: Mapping[AttackSplit, Tensor]
-    draws: int = 1
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """One attacker on one feed, over its seeds."""
-
-    attack: Attack
-    feed: _Feed
-    record: Record
-
-
-class _Auditor:
-    """One audit under way."""
-
-    def __init__(
-        self, evidence: Evidence, suite: str, seeds: int, seed: int, advance: Advance
-    ) -> None:
-        self.evidence = evidence
-        self.suite = suite
-        self.seeds = seeds
-        self.seed = seed
-        self.advance = advance
-
-    def private(
-        self, name: str, attacks: Sequence[Attack]
-    ) -> tuple[list[Record], Record, tuple[Doubt, ...]]:
-        """All records of a private label, the worst, and why no verdict may be given."""
-        evidence = self.evidence.knowing(name)
-        kind: RecordKind = "identity" if name == "identity" else "attribute"
-        feeds = [_Feed(evidence.z)]
-        if evidence.averaged is not None:
-            feeds.append(_Feed(evidence.averaged, evidence.draws))
-        outcomes = [
-            outcome
-            for feed in feeds
-            for attack in attacks
-            if (outcome := self.attack(evidence, name, attack, feed, kind))
-        ]
-        ceiling = self.ceiling(evidence, name, kind)
-        known = {} if name == "identity" else floor_records(evidence, name)
-        update: dict[str, Any] = {
-            "floor": max((r.score for r in known.values() if r.score), default=CHANCE_OF_A_PAIR),
-            "ceiling": None if ceiling is None else ceiling.score,
-        }
-        records = [o.record.model_copy(update=update) for o in outcomes]
-        if name != "identity":
-            records = [
-                r.model_copy(update={"nag": gain(evidence, name, r, ceiling)}) for r in records
-            ]
-        position = _best(records)
-        worst, why = self.judge(evidence, name, outcomes[position], records, known, ceiling)
-        records[position] = worst
-        return [*records, *known.values(), *([ceiling] if ceiling else [])], worst, why
-
-    def judge(
-        self,
-        evidence: Evidence,
-        name: str,
-        outcome: _Outcome,
-        records: Sequence[Record],
-        known: Mapping[str, Record],
-        ceiling: Record | None,
-    ) -> tuple[Record, tuple[Doubt, ...]]:
-        """The worst record with its doubts, and the reasons to refuse a verdict."""
-        worst = records[_best(records)]
-        adversary = evidence.adversary.get(name)
-        is_class = name != "identity"
-        test = evidence.labels[name]["test"] if is_class else None
-        doubts = about_worst(
-            worst,
-            records,
-            random=evidence.random,
-            draws=evidence.draws,
-            batch_dependence=evidence.batch_dependence,
-            adversary=(
-                None
-                if adversary is None or test is None
-                else balanced(log_softmax(adversary), test)
-            ),
-            half_data_gain=self.half_data_gain(evidence, name, outcome) if is_class else None,
-        )
-        worst = worst.model_copy(update={"doubts": doubts, "reported": evidence.reported.get(name)})
-        if test is None:
-            return worst, ()
-        knowledge = _knowledge(evidence, name, evidence.z)
-        copy = known.get("copy floor")
-        why = refusals_of(
-            worst,
-            ceiling,
-            majority=known["majority"].score or 0.0,
-            copy=None if copy is None else copy.score,
-            shuffled=shuffled_interval(knowledge, test, self.seed),
-            planted=planted_score(knowledge, test, self.seed),
-        )
-        return worst, why
-
-    def useful(self, name: str) -> tuple[list[Record], Record]:
-        """All records of a useful label, own head and fresh heads, and the best of them."""
-        evidence = self.evidence.knowing(name)
-        records = []
-        if name in evidence.answers:
-            records.append(own_head_record(evidence, name, self.seed))
-        for attack in _fresh_heads(name, self.suite):
-            outcome = self.attack(evidence, name, attack, _Feed(evidence.z), "utility")
-            if outcome is not None:
-                records.append(outcome.record)
-        ceiling = self.ceiling(evidence, name, "utility")
-        chance = (
-            CHANCE_OF_A_PAIR
-            if name == "identity"
-            else 1 / len(np.unique(evidence.labels[name]["test"]))
-        )
-        update = {
-            "floor": chance,
-            "ceiling": None if ceiling is None else ceiling.score,
-            "reported": evidence.reported.get(name),
-        }
-        records = [record.model_copy(update=update) for record in records]
-        return [*records, *([ceiling] if ceiling else [])], records[_best(records)]
-
-    def attack(
-        self,
-        evidence: Evidence,
-        name: str,
-        attack: Attack,
-        feed: _Feed,
-        kind: RecordKind,
-        steps: int = 1,
-    ) -> _Outcome | None:
-        """One attacker of one label over its seeds; None where it cannot run on this release.
-
-        `steps` is how far the progress bar moves: ceilings, mostly remembered, are not counted.
-        """
-        knowledge = _knowledge(evidence, name, feed.z)
-        self.advance(steps, attack.name)
-        if attack.unfit_for(knowledge) is not None:
-            return None
-        guesses = self.guesses(attack, knowledge)
-        shown = attack.name if feed.draws == 1 else f"{attack.name}, mean of {feed.draws} draws"
-        if name == "identity":
-            assert evidence.identity is not None
-            record = matching_record(
-                evidence.identity, kind, shown, attack.family, guesses, self.seed
-            )
-        else:
-            record = class_record(evidence, name, kind, shown, attack.family, guesses, self.seed)
-        config = _config(attack) | {"draws": feed.draws}
-        return _Outcome(attack, feed, record.model_copy(update={"config": config}))
-
-    def guesses(self, attack: Attack, knowledge: Knowledge) -> list[Guess]:
-        """The attacker's guesses, one per seed."""
-        runs = self.seeds if attack.seeded else 1
-        return [
-            attack.run(knowledge, seed_for(self.seed, "attack", attack.name, i))
-            for i in range(runs)
-        ]
-
-    def ceiling(self, evidence: Evidence, name: str, kind: RecordKind) -> Record | None:
-        """The best attacker of the original images, remembered between audits of the same data."""
-        if evidence.originals is None:
-            return None
-        clean = replace(evidence, utility=(), answers={})
-        columns = evidence.identity if name == "identity" else evidence.labels[name]
-        # People too: they decide the interval.
-        key = (evidence.originals_key, name, columns, evidence.identity, self.seed, self.seeds)
-
-        def measure(attack: Attack) -> Record:
-            assert clean.originals is not None
-            feed = _Feed({split: clean.originals(split) for split in ATTACK_SPLITS})
-            outcome = self.attack(clean, name, attack, feed, kind, steps=0)
-            if outcome is None:
-                raise VeilError(f"{evidence.name}: '{attack.name}' cannot attack the originals")
-            shown = {"attack": f"{attack.name} on the original images", "family": "ceiling"}
-            return outcome.record.model_copy(update=shown)
-
-        attacks = _ceiling_attacks(name, self.suite)
-        records = [remembered((*key, attack), partial(measure, attack)) for attack in attacks]
-        return records[_best(records)].model_copy(update={"kind": kind})
-
-    def half_data_gain(self, evidence: Evidence, name: str, outcome: _Outcome) -> float | None:
-        """How much the worst attacker gains on select from the second half of its images."""
-        if outcome.attack.family in ("constant", "copying") or outcome.record.select is None:
-            return None
-        knowledge = _knowledge(evidence, name, outcome.feed.z)
-        count = len(knowledge.s["attack"])
-        rng = np.random.default_rng(seed_for(self.seed, "half", name))
-        fewer = _attack_rows(knowledge, rng.permutation(count)[: count // 2])
-        if len(np.unique(fewer.s["attack"])) < len(np.unique(knowledge.s["attack"])):
-            return None
-        if outcome.attack.unfit_for(fewer) is not None:
-            return None
-        guesses = self.guesses(outcome.attack, fewer)
-        reached = max(balanced(guess.select, knowledge.s["select"]) for guess in guesses)
-        return outcome.record.select - reached
-
-
-def _refuse_unfit_label(evidence: Evidence, name: str) -> None:
-    if not evidence.meaning[name].is_class:
-        raise VeilError(f"'{name}' is {evidence.meaning[name].kind}; an audit needs classes")
-    for split, column in evidence.knowing(name).labels[name].items():
-        if len(np.unique(column)) < 2:
-            raise VeilError(
-                f"{evidence.name}: '{name}' does not vary over the {len(column)} images of "
-                f"'{split}' for which it is known; give more images"
-            )
-
-
-def _knowledge(evidence: Evidence, name: str, z: Mapping[AttackSplit, Tensor]) -> Knowledge:
-    """What an attacker of `name` holds; the useful label and its head, where there is one."""
-    columns = evidence.identity if name == "identity" else evidence.labels[name]
-    assert columns is not None
-    s: dict[Literal["attack", "select"], Ints] = {
-        "attack": columns["attack"],
-        "select": columns["select"],
-    }
-    if name == "identity":
-        return Knowledge(target=name, classes=0, z=z, s=s)
-    knowledge = Knowledge(name, len(evidence.meaning[name].classes), z, s)
-    tasks = [task for task in evidence.utility if task != "identity"]
-    if not tasks or name in evidence.utility:
-        return knowledge
-    return replace(
-        knowledge,
-        y=evidence.labels[tasks[0]],
-        y_classes=len(evidence.meaning[tasks[0]].classes),
-        answers=evidence.answers.get(tasks[0]),
-    )
-
-
-def _attack_rows(knowledge: Knowledge, rows: NDArray[np.int64]) -> Knowledge:
-    """The same knowledge with only some of the attacker's training releases."""
-
-    def fewer(of: Mapping[Any, Any]) -> dict[Any, Any]:
-        return {split: v[rows] if split == "attack" else v for split, v in of.items()}
-
-    return replace(
-        knowledge,
-        z=fewer(knowledge.z),
-        s=fewer(knowledge.s),
-        y=None if knowledge.y is None else fewer(knowledge.y),
-        answers=None if knowledge.answers is None else fewer(knowledge.answers),
-    )
-
-
-def _attackers(name: str, suite: str) -> tuple[Attack, ...]:
-    return identity_suite(suite) if name == "identity" else suite_named(suite)
-
-
-def _fresh_heads(name: str, suite: str) -> tuple[Attack, ...]:
-    if name == "identity":
-        return identity_suite(suite)
-    heads: tuple[Attack, ...] = (Logistic(), Logistic("whitened"), Mlp())
-    return heads if suite == "quick" else (*heads, AiaAdversary("standardised"))
-
-
-def _ceiling_attacks(name: str, suite: str) -> tuple[Attack, ...]:
-    if name == "identity":
-        quick: tuple[Attack, ...] = (LinearDiscriminant(),)
-        return quick if suite == "quick" else (*quick, SoftmaxEmbedding())
-    if suite == "quick":
-        return (Logistic("whitened"), AiaAdversary("standardised"))
-    return (AiaAdversary("standardised"), ResidualAttacker("standardised"), RESNET18)
-
-
-def _best(records: Sequence[Record]) -> int:
-    """The position of the record with the highest score on select."""
-    return max(range(len(records)), key=lambda i: records[i].select or 0.0)
-
-
-def _config(attack: Attack) -> dict[str, Any]:
+def _config(attack: Attack | Inversion) -> dict[str, Any]:
     return asdict(attack)  # type: ignore[call-overload, no-any-return]

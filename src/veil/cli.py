@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +21,9 @@ from veil.errors import Refused, VeilError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from veil.data.sources import DataConfig
+    from veil.data.splits import Splits
 
 app = typer.Typer(
     help="Learn, release and audit face representations that carry a task, not an attribute.",
@@ -51,7 +54,7 @@ SetOption = Annotated[
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
-SuiteOption = Annotated[str, typer.Option(help="Set of attackers: quick or standard.")]
+SuiteOption = Annotated[str, typer.Option(help="Set of attackers: quick, standard or full.")]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Runs of every attacker that is random.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a trained run.")]
 
@@ -127,35 +130,176 @@ def audit(
     released: Annotated[
         Path | None, typer.Option(help="Anyone's release: .npz or .safetensors.")
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of released pictures, named as their originals.")
+    ] = None,
+    onnx: Annotated[Path | None, typer.Option(help="Anyone's encoder, run on --data.")] = None,
+    data: DataOption = None,
+    root: RootOption = None,
+    size: SizeOption = None,
+    settings: SetOption = None,
+    private: Annotated[
+        list[str] | None,
+        typer.Option(help="Label to attack, 'identity' or 'reconstruction' (repeatable)."),
+    ] = None,
+    utility: Annotated[
+        list[str] | None, typer.Option(help="Label that should survive (--images, --onnx).")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Class label by whose values leakage is reported apart.")
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="Gate: 'Male <= 0.60', 'utility:Smiling >= 0.85' (repeatable)."),
+    ] = None,
     suite: SuiteOption = "standard",
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Run every attacker in full with every seed.")
+    ] = False,
     seeds: SeedsOption = 2,
     seed: Annotated[int, typer.Option(help="Seed of the audit.")] = 0,
+    mechanism: Annotated[
+        str | None,
+        typer.Option(help="What releases provably end with: 'clip=1.0 sigma=2.0'."),
+    ] = None,
+    recogniser: Annotated[
+        str | None,
+        typer.Option(help="Face recognition for reconstructions: synthfaces, or a file."),
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0.001, help="GiB that a released file may take in memory.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The audit.json to write; beside the run by default.")
+        Path | None, typer.Option(help="The audit.json to write; beside what is audited.")
     ] = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Attack a release with fresh attackers and say how much it leaks at least."""
-    from veil.auditing import audit_file, audit_run
+    """Attack a release with fresh attackers and say how much it leaks at least.
+
+    Exit status: 0 verdict given and every --require met, 1 a requirement not met, 2 bad input,
+    3 verdict refused.
+    """
+    from veil import auditing
+    from veil.attacks.suites import suite_named
+    from veil.mechanism import mechanism_from
+    from veil.gate import exit_status, outcomes, parse, print_outcomes
     from veil.report import print_audit
 
-    if (run is None) == (released is None):
-        raise VeilError("name one run folder, or one file with --released FILE")
-    console = _console(quiet)
-    if released is not None:
-        out = out or released.with_suffix(".audit.json")
-        _refuse_overwriting(out, force)
-        found = audit_file(released, out, suite, seeds, seed, console)
+    things = {"RUN": run, "--released": released, "--images": images, "--onnx": onnx}
+    named = [name for name, path in things.items() if path is not None]
+    if len(named) != 1:
+        raise VeilError(
+            "name one thing to audit: a run folder, --released FILE, --images FOLDER or --onnx FILE"
+        )
+    _refuse_idle(
+        named[0],
+        {
+            "--data": (data, ("--images", "--onnx")),
+            "--root": (root, ("--images", "--onnx")),
+            "--size": (size, ("--images", "--onnx")),
+            "--set": (settings, ("--images", "--onnx")),
+            "--utility": (utility, ("--images", "--onnx")),
+            "--group": (group, ("RUN", "--images", "--onnx")),
+            "--mechanism": (mechanism, ("--released", "--onnx")),
+            "--memory": (memory, ("--released",)),
+        },
+    )
+    gate = tuple(parse(text) for text in require or ())
+    proved = mechanism_from(mechanism) if mechanism else None
+    audited = things[named[0]]
+    assert audited is not None
+    out = out or (run / "audit.json" if run else audited.with_suffix(".audit.json"))
+    _refuse_overwriting(out, force)
+    chosen = suite_named(suite).exhaustive() if exhaustive else suite_named(suite)
+    effort = (chosen, seeds, seed, _console(quiet))
+    attacked, kept = tuple(private or ()), tuple(utility or ())
+    if run is not None:
+        found = auditing.audit_run(
+            run, out, *effort, also=attacked, group=group, recogniser=recogniser, gate=gate
+        )
+    elif released is not None:
+        found = auditing.audit_file(
+            released,
+            out,
+            *effort,
+            private=attacked,
+            mechanism=proved,
+            recogniser=recogniser,
+            memory=None if memory is None else round(memory * 2**30),
+            gate=gate,
+        )
     else:
-        assert run is not None
-        out = out or run / "audit.json"
-        _refuse_overwriting(out, force)
-        found = audit_run(run, out, suite, seeds, seed, console)
+        if not attacked:
+            raise VeilError("name at least one label to attack: --private Male")
+        splits = _open_data(data, root, size, settings, seed, _console(quiet))
+        if images is not None:
+            found = auditing.audit_folder(
+                images,
+                splits,
+                out,
+                attacked,
+                kept,
+                *effort,
+                group=group,
+                recogniser=recogniser,
+                gate=gate,
+            )
+        else:
+            found = auditing.audit_onnx(
+                audited,
+                splits,
+                out,
+                attacked,
+                kept,
+                *effort,
+                group=group,
+                mechanism=proved,
+                recogniser=recogniser,
+                gate=gate,
+            )
     print_audit(found, _output())
     _say(f"wrote {out}")
-    if found.verdict == "refused":
-        raise typer.Exit(REFUSED)
+    judged = outcomes(found, gate)
+    print_outcomes(judged, _output())
+    if status := exit_status(found, judged):
+        raise typer.Exit(status)
+
+
+def _refuse_idle(audited: str, options: Mapping[str, tuple[object, tuple[str, ...]]]) -> None:
+    """Refuse options that would do nothing for what is audited."""
+    for name, (value, useful_for) in options.items():
+        if value is not None and audited not in useful_for:
+            what = "a run folder" if audited == "RUN" else audited
+            fits = ", ".join("a run folder" if u == "RUN" else u for u in useful_for)
+            raise VeilError(f"{name} does nothing with {what}; it is for {fits}")
+
+
+def _open_data(
+    data: Source | None,
+    root: Path | None,
+    size: int | None,
+    settings: list[str] | None,
+    seed: int,
+    console: Console | None,
+) -> Splits:
+    """The splits of a data source named by flags."""
+    from veil.progress import counting
+
+    with counting(console, "reading images") as counted:
+        return _data_config(data, root, size, settings).splits(seed, counted)
+
+
+def _data_config(
+    data: Source | None, root: Path | None, size: int | None, settings: list[str] | None
+) -> DataConfig:
+    from veil.config import data_config, with_settings
+
+    flags = [
+        *_data_flags(data, root, size),
+        *(f"data.{s.removeprefix('data.')}" for s in settings or []),
+    ]
+    return data_config(with_settings({"data": {}}, flags)["data"], "the command line")
 
 
 @app.command()
@@ -212,15 +356,9 @@ def inspect(
     quiet: QuietOption = False,
 ) -> None:
     """Count images, people and labels, and show what goes with what."""
-    from veil.config import data_config, with_settings
     from veil.inspecting import print_data
 
-    flags = [
-        *_data_flags(data, root, size),
-        *(f"data.{s.removeprefix('data.')}" for s in settings or []),
-    ]
-    config = data_config(with_settings({"data": {}}, flags)["data"], "the command line")
-    print_data(config, _output(), _console(quiet))
+    print_data(_data_config(data, root, size, settings), _output(), _console(quiet))
 
 
 def _data_flags(data: Source | None, root: Path | None, size: int | None) -> list[str]:

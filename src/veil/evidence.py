@@ -10,20 +10,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from veil.attacks.attack import AttackSplit
+from veil.attacks.features import Releases
+from veil.mechanism import ClippedGaussian
 from veil.data.dataset import MISSING, Label
 from veil.data.splits import Splits
 from veil.errors import Refused, VeilError
 from veil.method import Obfuscator
-from veil.release import depends_on_batch, is_random, release_split
+from veil.release import Draws, depends_on_batch, is_random, release_draws, release_split
 from veil.seeds import seed_for
 
-Columns = Mapping[AttackSplit, NDArray[np.int64]]
+Columns = Mapping[AttackSplit, NDArray[Any]]
+Oracle = Callable[[Tensor, torch.Generator], Tensor]
 Originals = Callable[[AttackSplit], Tensor]
 ATTACK_SPLITS: tuple[AttackSplit, ...] = ("attack", "select", "test")
-AVERAGED_DRAWS = 16
+DRAWS = (1, 4, 16, 50)
+RECONSTRUCTION = "reconstruction"
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,20 @@ class Evidence:
     Attributes:
         name: what is audited, for messages and reports.
         z: split -> (n, ...) float32, one draw of the release per image.
-        labels: name -> split -> (n,) int64, -1 where missing.
+        labels: name -> split -> (n,) int64, -1 where missing (of a quantity float32, NaN).
         meaning: name -> what the label means.
         private, utility: names of the labels attacked, and of those that should survive.
         identity: split -> (n,) people, -1 unknown; None where nobody is known.
-        averaged: split -> (n, ...) mean of `draws` draws, where the release is random.
-        draws: the most draws per image at hand; 1 where the release is not random.
+        averaged: N -> split -> (n, ...) mean of N draws, N > 1, where the release is random.
+        deviation: split -> (n, ...) standard deviation over the most draws at hand, or None.
         random: whether the release draws noise.
+        subgroups: split -> (n,) int64 group of each row, to be reported apart; None without.
+        group: the name of that column, whose meaning is in `meaning`.
+        undeclared: labels that are neither private nor useful, for a scan: name -> columns.
+        oracle: the release function itself, (n, c, h, w) in [0, 1] and a generator -> (n, ...),
+            differentiable where the attacker holds the weights (white box); None for a file.
+        networks: private label -> the defender's own trained adversary, (n, ...) -> (n, K) logits.
+        mechanism: what the release is known to end with, for a certificate.
         originals: split -> (n, c, h, w) in [0, 1], read when the ceiling is measured; None where
             the original images are not at hand.
         originals_key: a hash of the originals, under which ceilings are remembered.
@@ -57,9 +68,15 @@ class Evidence:
     private: tuple[str, ...]
     utility: tuple[str, ...] = ()
     identity: Columns | None = None
-    averaged: Mapping[AttackSplit, Tensor] | None = None
-    draws: int = 1
+    averaged: Mapping[int, Mapping[AttackSplit, Tensor]] = field(default_factory=dict)
+    deviation: Mapping[AttackSplit, Tensor] | None = None
     random: bool = False
+    subgroups: Columns | None = None
+    group: str | None = None
+    undeclared: Mapping[str, Columns] = field(default_factory=dict)
+    oracle: Oracle | None = None
+    networks: Mapping[str, nn.Module] = field(default_factory=dict)
+    mechanism: ClippedGaussian | None = None
     originals: Originals | None = None
     originals_key: str = ""
     answers: Mapping[str, Mapping[AttackSplit, NDArray[np.float32]]] = field(default_factory=dict)
@@ -69,6 +86,10 @@ class Evidence:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # What is prepared of a release is prepared once, for all targets that keep all rows.
+        object.__setattr__(self, "z", Releases(self.z))
+        averaged = {count: Releases(z) for count, z in self.averaged.items()}
+        object.__setattr__(self, "averaged", averaged)
         if self.identity is None:
             return
         for a, b in (("attack", "select"), ("attack", "test"), ("select", "test")):
@@ -80,31 +101,111 @@ class Evidence:
                     f"{shared.size} people; divide by person and audit again"
                 )
 
+    @property
+    def draws(self) -> int:
+        """The most draws per image at hand."""
+        return max(self.averaged, default=1)
+
     def knowing(self, name: str) -> Evidence:
         """The same evidence without the rows in which the label `name` is missing."""
         columns = self.identity if name == "identity" else self.labels[name]
         if columns is None:
             raise VeilError(f"{self.name}: people are unknown, so 'identity' cannot be audited")
-        known = {split: column != MISSING for split, column in columns.items()}
+        known = {split: _is_known(column) for split, column in columns.items()}
         if all(bool(mask.all()) for mask in known.values()):
             return self
+        return self.only(known, f"without missing {name}")
+
+    def only(self, chosen: Columns, how: str) -> Evidence:
+        """The same evidence with only some rows.
+
+        Args:
+            chosen: split -> (n,) bool.
+            how: what tells these rows from others, for remembered ceilings.
+        """
 
         def rows(of: Mapping[AttackSplit, Any]) -> dict[AttackSplit, Any]:
-            return {split: of[split][known[split]] for split in ATTACK_SPLITS}
+            return {split: of[split][chosen[split]] for split in ATTACK_SPLITS}
 
         originals = self.originals
-        mask = {split: torch.from_numpy(m) for split, m in known.items()}
+        mask = {split: torch.from_numpy(m) for split, m in chosen.items()}
         return replace(
             self,
             z=rows(self.z),
             labels={n: rows(columns) for n, columns in self.labels.items()},
             identity=None if self.identity is None else rows(self.identity),
-            averaged=None if self.averaged is None else rows(self.averaged),
+            averaged={n: rows(z) for n, z in self.averaged.items()},
+            deviation=None if self.deviation is None else rows(self.deviation),
+            subgroups=None if self.subgroups is None else rows(self.subgroups),
+            undeclared={n: rows(columns) for n, columns in self.undeclared.items()},
             originals=None if originals is None else lambda s: originals(s)[mask[s]],
-            originals_key=f"{self.originals_key} without missing {name}",
+            originals_key=f"{self.originals_key} {how}",
             answers={n: rows(columns) for n, columns in self.answers.items()},
-            adversary={n: a[known["test"]] for n, a in self.adversary.items()},
+            adversary={n: a[chosen["test"]] for n, a in self.adversary.items()},
         )
+
+
+def _is_known(column: NDArray[Any]) -> NDArray[np.bool_]:
+    floating = np.issubdtype(column.dtype, np.floating)
+    known: NDArray[np.bool_] = np.isfinite(column) if floating else column != MISSING
+    return known
+
+
+def of_splits(
+    z: Mapping[AttackSplit, Tensor],
+    splits: Splits,
+    private: tuple[str, ...],
+    utility: tuple[str, ...],
+    name: str,
+    group: str | None = None,
+) -> Evidence:
+    """Releases of known images: their labels, people and originals, and nothing else.
+
+    Args:
+        z: split -> (n, ...) float32, one release for each image of `splits`, in order.
+        splits: the data; `fit` is not looked at.
+        private, utility: names of labels of the data; "identity" is the person, and the private
+            "reconstruction" the picture itself.
+        name: what is audited.
+        group: a class label by whose values the leakage is reported apart.
+
+    Raises:
+        VeilError: the data have no such label, or `group` is no class label.
+    """
+    people: dict[AttackSplit, NDArray[np.int64]] = {}
+    for split in ATTACK_SPLITS:
+        known = splits[split].identity
+        if known is not None:
+            people[split] = known
+    if group is not None and not splits.attack.label(group).is_class:
+        raise VeilError(
+            f"'{group}' is {splits.attack.label(group).kind}; groups need a class label"
+        )
+    declared = [n for n in (*private, *utility) if n not in ("identity", RECONSTRUCTION)]
+    classes = [n for n, label in splits.attack.schema.items() if label.is_class]
+    others = [n for n in classes if n not in declared]
+    content = hashlib.blake2b(digest_size=16)
+    for split in ATTACK_SPLITS:
+        content.update(splits[split].content().tobytes())
+
+    def columns(label: str) -> Columns:
+        return {split: splits[split].column(label) for split in ATTACK_SPLITS}
+
+    return Evidence(
+        name=name,
+        z=z,
+        labels={n: columns(n) for n in declared},
+        meaning={n: splits.attack.label(n) for n in (*declared, *others)},
+        private=private,
+        utility=utility,
+        identity=people or None,
+        subgroups=None if group is None else columns(group),
+        group=group,
+        undeclared={n: columns(n) for n in others},
+        originals=lambda split: splits[split].batch(slice(None), labels=()).x,
+        originals_key=content.hexdigest(),
+        provenance={"notes": list(splits.notes)},
+    )
 
 
 def of_release(
@@ -114,48 +215,46 @@ def of_release(
     utility: tuple[str, ...],
     seed: int,
     name: str,
+    group: str | None = None,
 ) -> Evidence:
     """What an attacker of a release function may hold: releases, and draws at will.
 
-    A random release is drawn once for every image, and `AVERAGED_DRAWS` times more for an attacker
-    who averages.
+    A random release is drawn `max(DRAWS)` times for every image: once for an attacker who asks
+    once, and on average over several draws for one who asks again.
 
     Args:
         obfuscator: what is deployed.
-        splits: the data; `fit` is not looked at.
-        private, utility: names of labels of the data; "identity" is the person.
+        splits, private, utility, name, group: see `of_splits`.
         seed: the releases' noise is drawn from it.
-        name: what is audited.
     """
     seed = seed_for(seed, "audit releases")
-    z = {split: release_split(obfuscator, splits[split], seed, split) for split in ATTACK_SPLITS}
     random = is_random(obfuscator, splits.select, seed)
-    averaged: dict[AttackSplit, Tensor] = {}
-    for split in ATTACK_SPLITS if random else ():
-        purpose = f"{split} again"
-        averaged[split] = release_split(obfuscator, splits[split], seed, purpose, AVERAGED_DRAWS)
-    people: dict[AttackSplit, NDArray[np.int64]] = {}
+    z: dict[AttackSplit, Tensor] = {}
+    drawn: dict[AttackSplit, Draws] = {}
     for split in ATTACK_SPLITS:
-        known = splits[split].identity
-        if known is not None:
-            people[split] = known
-    names = [n for n in (*private, *utility) if n != "identity"]
-    content = hashlib.blake2b(digest_size=16)
-    for split in ATTACK_SPLITS:
-        content.update(splits[split].content().tobytes())
-    return Evidence(
-        name=name,
-        z=z,
-        labels={n: {split: splits[split].column(n) for split in ATTACK_SPLITS} for n in names},
-        meaning={n: splits.attack.label(n) for n in (*private, *utility)},
-        private=private,
-        utility=utility,
-        identity=people or None,
-        averaged=averaged or None,
-        draws=AVERAGED_DRAWS if random else 1,
+        if random:
+            drawn[split] = release_draws(obfuscator, splits[split], seed, split, DRAWS)
+            z[split] = drawn[split].means[1]
+        else:
+            z[split] = release_split(obfuscator, splits[split], seed, split)
+
+    device = next(obfuscator.parameters(), torch.empty(0)).device
+
+    def oracle(x: Tensor, rng: torch.Generator) -> Tensor:
+        drawn_seed = int(torch.randint(2**62, (), generator=rng))
+        own = torch.Generator(device).manual_seed(drawn_seed)
+        return obfuscator.eval().release(x.to(device), own).cpu()
+
+    return replace(
+        of_splits(z, splits, private, utility, name, group),
+        averaged={
+            count: {split: drawn[split].means[count] for split in drawn}
+            for count in DRAWS[1:]
+            if random
+        },
+        deviation={split: drawn[split].deviation for split in drawn} if random else None,
         random=random,
-        originals=lambda split: splits[split].batch(slice(None), labels=()).x,
-        originals_key=content.hexdigest(),
+        oracle=oracle,
+        mechanism=obfuscator.mechanism,
         batch_dependence=0.0 if random else depends_on_batch(obfuscator, splits.select, seed),
-        provenance={"notes": list(splits.notes)},
     )

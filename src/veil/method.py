@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from veil.mechanism import ClippedGaussian
 from veil.data.batch import Batch
 from veil.data.dataset import Label
 from veil.errors import VeilError
@@ -46,7 +47,13 @@ class Problem:
 
 
 class Obfuscator(nn.Module, ABC):
-    """What is deployed: the one function through which anything leaves the building."""
+    """What is deployed: the one function through which anything leaves the building.
+
+    Attributes:
+        mechanism: what every release provably ends with, where it does; an audit's certificate.
+    """
+
+    mechanism: ClippedGaussian | None = None
 
     @abstractmethod
     def release(self, x: Tensor, rng: torch.Generator) -> Tensor:

@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from veil.attacks.reconstruction import Reconstruction
 from veil.checkpoint import written_beside
 from veil.evidence import Evidence
 from veil.nets.heads import ConvHead
 from veil.precision import autocast
+from veil.reconstructing import rows_shown
 from veil.runs import Run
 from veil.seeds import generator, seed_for
 
@@ -22,8 +24,12 @@ STEPS = 200
 BATCH = 64
 
 
-def write_samples(run: Run, evidence: Evidence, out: Path, seed: int) -> None:
+def write_samples(
+    run: Run, evidence: Evidence, out: Path, seed: int, rebuilt: Reconstruction | None = None
+) -> None:
     """Write samples.npz: uint8 `original`, and where they exist `reconstruction` and `gradcam`.
+
+    With an attacker's reconstructions also `attacked` and `attacked_original`: others' faces.
 
     The samples are the first photos of different people of `test`, both classes of the first
     private label in turn; Grad-CAM explains a classifier of that label trained on the releases of
@@ -34,6 +40,7 @@ def write_samples(run: Run, evidence: Evidence, out: Path, seed: int) -> None:
         evidence: its releases.
         out: the file.
         seed: of the audit.
+        rebuilt: what an attacker made of the releases of `rows_shown`, where one was asked to.
     """
     test = run.splits.test
     chosen = sample_rows(run)
@@ -47,6 +54,10 @@ def write_samples(run: Run, evidence: Evidence, out: Path, seed: int) -> None:
     if z.ndim == 4 and private != "identity":
         heat = gradcam(evidence, private, z, seed)
         arrays["gradcam"] = overlay(images, heat)
+    if rebuilt is not None:
+        rows = rows_shown(evidence, seed)["test"][:SAMPLES]
+        arrays["attacked_original"] = test.images[test.rows[rows]]
+        arrays["attacked"] = _pixels(rebuilt.test[:SAMPLES])
     with written_beside(out) as beside, beside.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
@@ -74,10 +85,14 @@ def reconstruct(run: Run, z: Tensor) -> NDArray[np.uint8] | None:
     """(k, h, w, c) the defender's own reconstruction of some releases, where it has a decoder."""
     device = next(run.method.parameters()).device
     x_hat = run.method.reconstruct(z.to(device))
-    if x_hat is None:
-        return None
-    pixels = x_hat.mul(255).round().clamp(0, 255).to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return None if x_hat is None else _pixels(x_hat)
+
+
+def _pixels(x: Tensor) -> NDArray[np.uint8]:
+    """(n, c, h, w) in [0, 1] -> (n, h, w, c)."""
+    pixels = x.mul(255).round().clamp(0, 255).to(torch.uint8)
+    found: NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return found
 
 
 def gradcam(evidence: Evidence, name: str, z: Tensor, seed: int) -> NDArray[np.float32]:

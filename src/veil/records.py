@@ -29,6 +29,29 @@ class Doubt(Frozen):
     text: str
 
 
+class Certificate(Frozen):
+    """What is proved about a release, whoever attacks it.
+
+    Attributes:
+        kind: how it was proved; "none" says plainly that nothing is.
+        target: the label whose inference is bounded; None where any binary label's is.
+        bound: balanced accuracy that no attacker of this kind exceeds; None where nothing is proved.
+        attackers: whom the bound covers: "all", or only "linear" ones.
+        assumption: what must hold for it, in words.
+        epsilon, delta: differential privacy of one image's whole release, where it is known.
+        releases: how often one image may be released for the bound to hold.
+    """
+
+    kind: Literal["clipped gaussian", "finite codebook", "linear guardedness", "none"]
+    target: str | None = None
+    bound: Finite | None
+    attackers: Literal["all", "linear"] = "all"
+    assumption: str
+    epsilon: Finite | None = None
+    delta: Finite | None = None
+    releases: int = 1
+
+
 class Record(Frozen):
     """One attacker (or one floor, or one utility head) against one target; absent figures null.
 
@@ -45,7 +68,8 @@ class Record(Frozen):
         n: test rows scored; seeds: runs; spread: standard deviation of score over the seeds.
         nag: normalised accuracy gain, max(0, (acc - majority) / (acc_clean - majority)).
         bits: lower bound on the information about the target, by held-out log-loss.
-        certified: an upper bound no attacker can exceed, where one was proved.
+        certified: an upper bound no attacker can exceed, where one was proved; assumption: what
+            must hold for it.
         reported: the figure that the paper gives, where it exists.
         config: the attacker's hyperparameters.
     """
@@ -67,6 +91,7 @@ class Record(Frozen):
     nag: Finite | None = None
     bits: Finite | None = None
     certified: Finite | None = None
+    assumption: str | None = None
     reported: Finite | None = None
     doubts: tuple[Doubt, ...] = ()
     config: dict[str, Any] = {}
@@ -86,6 +111,8 @@ class Audit(Frozen):
         name: what was audited ("AIA alpha=0.5 beta=0.5 on celeba").
         verdict: "refused" when a figure would not be worth having; `refusals` say why.
         targets: label name -> its worst (for utility: best) record.
+        certificates: what is proved about the release, the strongest first.
+        scan: one record for each label that nobody declared private or useful.
         provenance: versions, seeds, data hashes, split sizes, the resolved suite, wall time,
             split notes, and the run's problem ("private", "utility") where there is one.
     """
@@ -96,6 +123,8 @@ class Audit(Frozen):
     refusals: tuple[Doubt, ...] = ()
     targets: dict[str, TargetSummary]
     records: tuple[Record, ...]
+    certificates: tuple[Certificate, ...] = ()
+    scan: tuple[Record, ...] = ()
     provenance: dict[str, Any]
 
     def dumps(self) -> str:

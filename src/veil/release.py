@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from veil.mechanism import ClippedGaussian
 from veil.data.dataset import Dataset
 from veil.method import Obfuscator
 from veil.seeds import generator
@@ -20,11 +22,17 @@ class FunctionRelease(Obfuscator):
 
     Args:
         function: (n, c, h, w) in [0, 1] and the source of randomness -> (n, ...).
+        mechanism: what the function provably ends with.
     """
 
-    def __init__(self, function: Callable[[Tensor, torch.Generator], Tensor]) -> None:
+    def __init__(
+        self,
+        function: Callable[[Tensor, torch.Generator], Tensor],
+        mechanism: ClippedGaussian | None = None,
+    ) -> None:
         super().__init__()
         self.function = function
+        self.mechanism = mechanism
 
     def release(self, x: Tensor, rng: torch.Generator) -> Tensor:
         return self.function(x, rng)
@@ -50,28 +58,61 @@ def released(
     return obfuscator.release(images, rng).float().cpu()
 
 
-def release_split(
-    obfuscator: Obfuscator,
-    dataset: Dataset,
-    seed: int,
-    purpose: str,
-    draws: int = 1,
-) -> Tensor:
-    """Release every image of a split, `draws` times, with randomness of its own purpose.
+def release_split(obfuscator: Obfuscator, dataset: Dataset, seed: int, purpose: str) -> Tensor:
+    """Release every image of a split once, with randomness of its own purpose.
 
     Returns:
-        (n, ...) float32, the mean over the draws (one draw: the release itself).
+        (n, ...) float32.
     """
+    return torch.cat([draw(0) for draw in _batches(obfuscator, dataset, seed, purpose)])
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Many draws of a random release, as an attacker who may ask again sees them.
+
+    Attributes:
+        means: N -> (n, ...) float32, the mean of the first N draws.
+        deviation: (n, ...) float32, the standard deviation over all draws.
+    """
+
+    means: dict[int, Tensor]
+    deviation: Tensor
+
+
+def release_draws(
+    obfuscator: Obfuscator, dataset: Dataset, seed: int, purpose: str, counts: Sequence[int]
+) -> Draws:
+    """Release every image of a split max(counts) times; keep the means after `counts` draws."""
+    means: dict[int, list[Tensor]] = {count: [] for count in counts}
+    deviations = []
+    for draw in _batches(obfuscator, dataset, seed, purpose):
+        first = draw(0).double()
+        total, squares = torch.zeros_like(first), torch.zeros_like(first)
+        for number in range(1, max(counts) + 1):
+            # Sums of differences from one draw: nothing cancels where the noise is small.
+            apart = draw(number - 1) - first
+            total, squares = total + apart, squares + apart.square()
+            if number in means:
+                means[number].append((first + total / number).float())
+        variance = (squares - total.square() / number) / max(1, number - 1)
+        deviations.append(variance.clamp_min(0).sqrt().float())
+    return Draws({n: torch.cat(parts) for n, parts in means.items()}, torch.cat(deviations))
+
+
+def _batches(
+    obfuscator: Obfuscator, dataset: Dataset, seed: int, purpose: str
+) -> Iterator[Callable[[int], Tensor]]:
+    """For each batch of a split in turn a function: the number of a draw -> (n, ...) that draw."""
     device = next(obfuscator.parameters(), torch.empty(0)).device
-    parts = []
     for start in range(0, len(dataset), IMAGES_AT_ONCE):
         x = dataset.batch(slice(start, start + IMAGES_AT_ONCE), labels=()).x.to(device)
-        total = torch.zeros(())
-        for draw in range(draws):
-            rng = generator(seed, "release", purpose, draw, start, device=device)
-            total = total + released(obfuscator, x, rng)
-        parts.append(total / draws)
-    return torch.cat(parts)
+
+        def draw(number: int, x: Tensor = x, start: int = start) -> Tensor:
+            rng = generator(seed, "release", purpose, number, start, device=device)
+            return released(obfuscator, x, rng)
+
+        yield draw
 
 
 def is_random(obfuscator: Obfuscator, dataset: Dataset, seed: int) -> bool:

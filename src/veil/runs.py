@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from veil import config as configs
 from veil.attacks.attack import AttackSplit
@@ -186,29 +186,52 @@ def load(path: Path, console: Console | None = None) -> Run:
     return Run(path, config, problem, method.to(config.fit.torch_device()).eval(), splits)
 
 
-def evidence_of(run: Run, seed: int) -> Evidence:
-    """What an attacker of a run may hold: its releases, the public heads' answers.
+def evidence_of(
+    run: Run, seed: int, also: tuple[str, ...] = (), group: str | None = None
+) -> Evidence:
+    """What an attacker of a run may hold: releases, the public heads' answers, the weights.
 
     Args:
         run: trained.
         seed: of the audit; the releases' noise is drawn from it.
+        also: private targets beside the run's own.
+        group: a class label by whose values the leakage is reported apart.
     """
     problem, method = run.problem, run.method
     name = f"{method.title()} on {run.splits.fit.name}"
+    private = tuple(dict.fromkeys((*problem.private, *also)))
+    both = set(private) & set(problem.utility)
+    if both:
+        raise VeilError(f"'{both.pop()}' is a useful label of this run; its own head is reported")
     evidence = of_release(
-        method.obfuscator, run.splits, problem.private, problem.utility, seed, name
+        method.obfuscator, run.splits, private, problem.utility, seed, name, group
     )
     answers: dict[str, dict[AttackSplit, NDArray[np.float32]]] = {}
     for split, z in evidence.z.items():
         for label, answer in outputs(method, z, adversary=False).items():
             answers.setdefault(label, {})[split] = answer
+    adversary = outputs(method, evidence.z["test"], adversary=True)
     return replace(
         evidence,
         answers=answers,
-        adversary=outputs(method, evidence.z["test"], adversary=True),
+        adversary=adversary,
+        networks={label: _Adversary(method, label) for label in adversary},
         reported=method.reported(run.config.data.source),
         provenance={**evidence.provenance, "run": run.config.to_toml()},
     )
+
+
+class _Adversary(nn.Module):
+    """A run's training adversary of one label, as one network from releases to logits."""
+
+    def __init__(self, method: Method, label: str) -> None:
+        super().__init__()
+        self.method = method
+        self.label = label
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(n, ...) releases -> (n, K) logits."""
+        return self.method.training_adversary(z)[self.label]
 
 
 @torch.no_grad()

@@ -13,9 +13,17 @@ from veil.attacks.attack import Floats, Guess, Ints
 from veil.attacks.pairs import score_matching
 from veil.evidence import Columns, Evidence
 from veil.metrics import cross_entropy_bits, nag, scores
+from veil.pair_statistics import pair_interval
 from veil.records import Record, RecordKind
 from veil.seeds import seed_for
-from veil.statistics import floors, interval_for, majority_accuracy, pair_interval
+from veil.statistics import (
+    auc_interval,
+    floor_tests,
+    floors,
+    interval_for,
+    majority_accuracy,
+    people_of,
+)
 
 
 def class_record(
@@ -30,7 +38,9 @@ def class_record(
     """The record of a class label's attacker from its guesses, one per seed.
 
     The seed with the best balanced accuracy on select is scored on test; `spread` is the standard
-    deviation over the seeds on select, so that test is scored once.
+    deviation over the seeds on select, so that test is scored once. Beside the metrics, `scores`
+    holds the 95 % intervals of accuracy and AUC ("accuracy_low", "accuracy_high", "auc_low",
+    "auc_high"), the one-sided 95 % bound "bits_low", and the score on "train".
     """
     s = evidence.labels[name]
     on_select = [balanced(guess.select, s["select"]) for guess in guesses]
@@ -38,6 +48,13 @@ def class_record(
     test = s["test"]
     found = scores(guess.test, test)
     people = None if evidence.identity is None else evidence.identity["test"]
+    predicted, interval_seed = guess.test.argmax(axis=1), seed_for(seed, "interval")
+    low, high = interval_for("accuracy", test, predicted, people, interval_seed)
+    beside = {"accuracy_low": low, "accuracy_high": high}
+    if "auc" in found:
+        low, high = auc_interval(test, guess.test, people)
+        beside |= {"auc_low": low, "auc_high": high}
+    beside["bits_low"] = balanced_bits_low(guess.test, test, people)
     return Record(
         target=name,
         kind=kind,
@@ -45,11 +62,9 @@ def class_record(
         family=family,
         metric="balanced_accuracy",
         score=found.pop("balanced_accuracy"),
-        interval=interval_for(
-            "balanced_accuracy", test, guess.test.argmax(axis=1), people, seed_for(seed, "interval")
-        ),
+        interval=interval_for("balanced_accuracy", test, predicted, people, interval_seed),
         select=max(on_select),
-        scores={**found, "train": balanced(guess.attack, s["attack"])},
+        scores={**found, **beside, "train": balanced(guess.attack, s["attack"])},
         n=len(test),
         seeds=len(guesses),
         spread=float(np.std(on_select)) if len(guesses) > 1 else None,
@@ -73,6 +88,10 @@ def matching_record(
     ]
     best = max(matched, key=lambda m: m.select)
     found = dict(best.scores)
+    interval_seed = seed_for(seed, "interval")
+    low, high = pair_interval(
+        "auc", best.same, best.distance, best.threshold, best.people, interval_seed
+    )
     return Record(
         target="identity",
         kind=kind,
@@ -81,15 +100,10 @@ def matching_record(
         metric=metric,
         score=found.pop(metric),
         interval=pair_interval(
-            metric,
-            best.same,
-            best.distance,
-            best.threshold,
-            best.people,
-            seed_for(seed, "interval"),
+            metric, best.same, best.distance, best.threshold, best.people, interval_seed
         ),
         select=best.select,
-        scores=dict(found),
+        scores={**found, "auc_low": low, "auc_high": high},
         n=len(best.same),
         seeds=len(guesses),
         spread=float(np.std([m.select for m in matched])) if len(matched) > 1 else None,
@@ -146,6 +160,19 @@ def floor_records(evidence: Evidence, name: str) -> dict[str, Record]:
     }
 
 
+def with_floor_tests(record: Record, floor: float) -> Record:
+    """The record with its floor, and with how its score stands to it.
+
+    `scores` gains "p_above_floor" and "equivalent_within" (see `statistics.floor_tests`); both are
+    left out where there is no score or no interval.
+    """
+    scores = dict(record.scores)
+    if record.score is not None and record.interval is not None:
+        p, margin = floor_tests(record.interval, record.score, floor)
+        scores |= {"p_above_floor": p, "equivalent_within": margin}
+    return record.model_copy(update={"floor": floor, "scores": scores})
+
+
 def gain(evidence: Evidence, name: str, record: Record, ceiling: Record | None) -> float | None:
     """The normalised accuracy gain of a record; None without a ceiling."""
     accuracy = record.scores.get("accuracy")
@@ -168,6 +195,45 @@ def balanced_bits(log_probs: Floats, labels: Ints) -> float:
     present = np.unique(labels)
     losses = [cross_entropy_bits(log_probs[labels == k], labels[labels == k]) for k in present]
     return max(0.0, float(np.log2(len(present)) - np.mean(losses)))
+
+
+def balanced_bits_low(log_probs: Floats, labels: Ints, people: Ints | None) -> float:
+    """The one-sided 95 % lower bound of `balanced_bits`, over people.
+
+    The mean loss of each class is a ratio of sums over people; its variance is linearised, with
+    Student's t. What a few rows cannot show is a confident mistake: so each class gets one more
+    person of its mean size, whose true class was the likeliest of the wrong ones. That is dear for
+    those who boast and nearly free for those who do not.
+
+    Args:
+        log_probs: (n, K) natural logarithms, under equal class priors.
+        labels: (n,) classes.
+        people: (n,) identities, -1 where unknown; None where all are.
+    """
+    from scipy.stats import t
+
+    present, column = np.unique(labels, return_inverse=True)
+    units, k = people_of(people, len(labels)), len(present)
+    row, m = np.arange(len(labels)), int(units.max()) + 1
+    surprise = np.minimum(-log_probs.astype(np.float64), np.finfo(np.float32).max) / np.log(2)
+    others = surprise.copy()
+    others[row, labels] = np.inf
+    rows, loss = np.zeros((m, k)), np.zeros((m, k))
+    np.add.at(rows, (units, column), 1)
+    np.add.at(loss, (units, column), surprise[row, labels])
+    holders = np.count_nonzero(rows, axis=0)
+    mistake = np.bincount(column, weights=others.min(axis=1)) / holders
+    rows = np.vstack([rows, np.diag(rows.sum(axis=0) / holders)])
+    loss = np.vstack([loss, np.diag(mistake)])
+    mean = loss.sum(axis=0) / rows.sum(axis=0)
+    influence = (loss - mean * rows) / rows.sum(axis=0) / k
+    of_class = np.square(influence).sum(axis=0)
+    variance = np.square(influence.sum(axis=1)).sum() * (m + 1) / m
+    if variance == 0:
+        return max(0.0, float(np.log2(k) - mean.mean()))
+    freedom = of_class.sum() ** 2 / (np.square(of_class) / np.maximum(holders - 1, 1)).sum()
+    reach = t.ppf(0.95, freedom) * np.sqrt(variance)
+    return max(0.0, float(np.log2(k) - mean.mean() - reach))
 
 
 def balanced(log_probs: Floats, labels: Ints) -> float:

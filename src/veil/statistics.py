@@ -6,7 +6,6 @@ person of each row (`people`), resamples whole people, and is tested by simulati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veil.errors import VeilError
-from veil.metrics import Flags, Labels, Reals, accuracy, balanced_accuracy
+from veil.metrics import Flags, Labels, Reals, accuracy, balanced_accuracy, squared_errors
 from veil.seeds import seed_for
 
 Interval = tuple[float, float]
@@ -23,6 +22,7 @@ Weights = NDArray[np.float64]
 ClassMetric = Literal["accuracy", "balanced_accuracy"]
 UNKNOWN = -1
 RESAMPLES = 2000
+RESAMPLES_OF_A_VARIANCE = 1000  # the standard error is then known to 2 %
 CHUNK_ELEMENTS = 8_000_000
 
 
@@ -80,14 +80,17 @@ def cluster_bootstrap(
     units: Labels,
     seed: int,
     level: float = 0.95,
-    resamples: int = RESAMPLES,
+    resamples: int = RESAMPLES_OF_A_VARIANCE,
 ) -> Interval:
     """Interval of the balanced accuracy when whole units (people) are resampled.
 
-    A unit enters only by its counts of right rows and of rows per class, so units with equal counts
-    are one type, and a resample is one multinomial draw of types: 20,000 people with one photo
-    each cost no more than twenty. A class guessed without fault (or always wrongly) would seem
-    certain; one more unit of the opposite outcome stands for what its few units cannot show.
+    The resamples give the variance, and `effective_interval` the ends. A unit enters only by its
+    counts of right rows and of rows per class, so units with equal counts are one type, and a
+    resample is one multinomial draw of types: 20,000 people with one photo each cost no more than
+    twenty. A class guessed without fault (or always wrongly) would seem certain; one more unit of
+    the opposite outcome stands for what its few units cannot show. Half a one, elsewhere, makes up
+    for people who are rarely guessed wrongly, but then often. The recall of a class of which there
+    is a single unit could be anything.
 
     Args:
         right: (n,) whether the row was guessed rightly.
@@ -100,48 +103,123 @@ def cluster_bootstrap(
     np.add.at(counts, (units, column), right)
     np.add.at(counts, (units, k + column), 1)
     holders = np.count_nonzero(counts[:, k:], axis=0)
+    if holders.min() == 1:
+        several = holders[column] > 1
+        if not several.any():
+            return 0.0, 1.0
+        _, others = np.unique(units[several], return_inverse=True)
+        low, high = cluster_bootstrap(
+            right[several], labels[several], others, seed, level, resamples
+        )
+        told = float(np.mean(holders > 1))
+        return told * low, told * high + 1 - told
+    hits, rows = counts.sum(axis=0).reshape(2, k)
     counts = np.vstack([counts, _opposites(counts, holders)])
     types, frequency = np.unique(counts, axis=0, return_counts=True)
     rng = np.random.default_rng(seed_for(seed, "bootstrap"))
     totals = rng.multinomial(len(counts), frequency / len(counts), size=resamples) @ types
     # A resample may miss a rare class; its mean is then over the classes it holds.
-    recalls = _ratio(totals[:, :k], totals[:, k:])
-    return _percentiles(np.nanmean(recalls, axis=1), m if m < 2 else max(2, holders.min()), level)
+    recalls = ratio(totals[:, :k], totals[:, k:])
+    values = np.nanmean(recalls, axis=1)
+    return effective_interval(
+        float(np.mean(hits / rows)),
+        float(values.mean() * (1 - values.mean())),
+        float(values.var(ddof=1)),
+        m,
+        _freedom(np.nanvar(recalls, axis=0), holders),
+        level,
+    )
 
 
-def pair_interval(
-    metric: Literal["verification_accuracy", "auc"],
-    same: Flags,
-    distance: Reals,
-    threshold: float,
-    people: Labels,
+def auc_interval(
+    labels: Labels, score: Reals, people: Labels | None, level: float = 0.95
+) -> Interval:
+    """Interval of `metrics.auc_one_vs_rest` over people (Obuchowski, Biometrics 1997).
+
+    DeLong's components, a row's chance of being ranked rightly against rows of the other kind,
+    are summed within people: what a bootstrap over people tends to, without one.
+
+    Args:
+        labels: (n,) classes, two or more of them present; score: (n, K) higher means this class.
+        people: (n,) identities, -1 where unknown; None where all are.
+    """
+    from scipy.stats import rankdata
+
+    units = people_of(people, len(labels))
+    m, present = int(units.max()) + 1, np.unique(labels)
+    influence, area = np.zeros(m), 0.0
+    if score.shape[1] == 2:
+        score = score - score[:, ::-1]
+    for k in present:
+        column, positive = score[:, k], labels == k
+        rank, count = rankdata(column), np.array([(~positive).sum(), positive.sum()])
+        below = np.empty(len(labels))
+        below[positive] = (rank[positive] - rankdata(column[positive])) / count[0]
+        below[~positive] = 1 - (rank[~positive] - rankdata(column[~positive])) / count[1]
+        one = below[positive].mean()
+        each = (below - one) / count[positive.astype(np.int64)]
+        influence += np.bincount(units, weights=each, minlength=m) / len(present)
+        area += float(one) / len(present)
+    holders = min(len(np.unique(units[labels == k])) for k in present)
+    if holders < 2:
+        return 0.0, 1.0
+    variance = float(np.square(influence).sum() * m / (m - 1))
+    return effective_interval(area, area * (1 - area), variance, holders, holders - 1, level)
+
+
+def effective_interval(
+    score: float, single: float, variance: float, units: int, freedom: float, level: float = 0.95
+) -> Interval:
+    """Clopper-Pearson's interval at the effective sample size (Korn and Graubard 1998).
+
+    n* = single / variance independent trials would know the score as well as these people do; it
+    is lowered by (z / t)^2, because the variance itself was found from few people.
+
+    Args:
+        score: in [0, 1].
+        single: the variance of one independent trial, p (1 - p).
+        variance: of the score; 0 where all units are alike, which then count as one trial each.
+        units: how many people.
+        freedom: degrees of freedom of the variance.
+    """
+    from scipy.stats import beta, norm, t
+
+    tail = (1 - level) / 2
+    trials = single / variance if variance > 0 else float(units)
+    trials *= (norm.ppf(tail) / t.ppf(tail, freedom)) ** 2
+    hits, misses = score * trials, (1 - score) * trials
+    low = beta.ppf(tail, hits, misses + 1) if hits > 0 else 0.0
+    high = beta.ppf(1 - tail, hits + 1, misses) if misses > 0 else 1.0
+    return float(low), float(high)
+
+
+def r2_interval(
+    truth: Reals,
+    estimate: Reals,
+    baseline: float,
+    people: Labels | None,
     seed: int,
     level: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Interval of a verification score when people are resampled.
+    """Interval of `metrics.r2` when people are resampled; the baseline stays as it is.
 
-    A pair of two people weighs the product of the times each was drawn, a pair of one person the
-    times that person was (Owen's pigeonhole bootstrap, Annals of Applied Statistics 2007). This is
-    right when people make scores vary, and wide, never narrow, when pairs vary independently.
+    A person enters by two sums: of squared errors, and of squared distances from the baseline.
 
     Args:
-        same: (p,) whether the pair shows one person; distance: (p,) smaller means same.
-        threshold: "same" means distance <= threshold; not used by the AUC.
-        people: (p, 2) the person on either side.
+        truth, estimate: (n,) values of a quantity; baseline: what is said without the release.
+        people: (n,) identities, -1 where unknown; None where all are.
     """
-    units = people_of(people.ravel(), people.size).reshape(people.shape)
-    statistic: Callable[[Weights], Weights]
-    if metric == "auc":
-        statistic = weighted_auc(same, distance)
-    else:
-        right = ((distance <= threshold) == same).astype(np.float64)
-
-        def statistic(weights: Weights) -> Weights:
-            return _ratio(weights @ right, weights.sum(axis=1))
-
-    m = int(units.max()) + 1
-    values = [statistic(weights) for weights in _pair_weights(units, m, seed, resamples)]
+    units = people_of(people, len(truth))
+    sums = [np.bincount(units, weights=e) for e in squared_errors(truth, estimate, baseline)]
+    m = len(sums[0])
+    rng = np.random.default_rng(seed_for(seed, "bootstrap"))
+    chunk = max(1, CHUNK_ELEMENTS // m)
+    values = []
+    for start in range(0, resamples, chunk):
+        drawn = rng.integers(m, size=(min(chunk, resamples - start), m), dtype=np.int32)
+        error, total = (of_unit[drawn].sum(axis=1) for of_unit in sums)
+        values.append(1 - ratio(error, total))
     return _percentiles(np.concatenate(values), m, level)
 
 
@@ -226,89 +304,59 @@ def majority_accuracy(labels: Labels) -> float:
     return accuracy(labels, np.full_like(labels, np.bincount(labels).argmax()))
 
 
-def difference_interval(k1: int, n1: int, k2: int, n2: int, level: float = 0.95) -> Interval:
-    """Interval of p1 - p2 of independent samples (Newcombe 1998, method 10, from Wilson's)."""
-    p1, p2 = k1 / n1, k2 / n2
-    (low1, high1), (low2, high2) = wilson(k1, n1, level), wilson(k2, n2, level)
-    below = np.hypot(p1 - low1, high2 - p2)
-    above = np.hypot(high1 - p1, p2 - low2)
-    return float(p1 - p2 - below), float(p1 - p2 + above)
+def floor_tests(interval: Interval, score: float, floor: float) -> tuple[float, float]:
+    """Is the score above the floor, and if not, how closely does it keep to it?
 
+    The score is taken as normal on either side, with the half of the 95 % interval on that side
+    for 1.96 standard errors; so the people counted there count here. The floor is taken as given.
 
-def equivalent(k1: int, n1: int, k2: int, n2: int, margin: float, error: float = 0.05) -> bool:
-    """Whether two proportions differ by less than `margin`: two one-sided tests (TOST)."""
-    low, high = difference_interval(k1, n1, k2, n2, 1 - 2 * error)
-    return -margin < low and high < margin
+    Args:
+        interval: 95 %, of the score.
 
-
-def wilson(k: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion, k of n."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    p, shrink = k / n, 1 + z * z / n
-    half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / shrink
-    centre = (p + z * z / (2 * n)) / shrink
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+    Returns:
+        the one-sided p-value of "the score is not above the floor", below 0.025 exactly where the
+        interval lies above it; and the smallest margin within which the score is equivalent to
+        the floor at 5 %, by two one-sided tests (TOST; Schuirmann 1987).
+    """
+    normal = NormalDist()
+    reach = normal.inv_cdf(0.975)
+    below, above = ((abs(end - score) / reach) for end in interval)
+    gap = score - floor
+    deviation = below if gap > 0 else above
+    p = normal.cdf(-gap / deviation) if deviation > 0 else float(gap <= 0)
+    once = normal.inv_cdf(0.95)
+    return p, max(gap + once * above, once * below - gap)
 
 
 def _percentiles(values: Weights, units: int, level: float) -> Interval:
-    """Expanded percentile interval (Hesterberg 2015), for few units a little wider than plain.
-
-    Where every resample gives 0, or every one 1, the bootstrap knows nothing; then the end is the
-    exact one of `units` trials.
-    """
+    """Expanded percentile interval (Hesterberg 2015), for few units a little wider than plain."""
     from scipy.stats import norm, t
 
     if units < 2:
         return 0.0, 1.0
     reach = np.sqrt(units / (units - 1)) * t.ppf((1 + level) / 2, units - 1)
     low, high = np.nanquantile(values, [norm.cdf(-reach), norm.cdf(reach)])
-    if low == high == 1:
-        low = clopper_pearson(units, units, level)[0]
-    if low == high == 0:
-        high = clopper_pearson(0, units, level)[1]
     return float(low), float(high)
 
 
-def _ratio(part: Weights, whole: Weights) -> Weights:
+def _freedom(variances: Weights, units: NDArray[np.int64]) -> float:
+    """Satterthwaite's degrees of freedom of a mean over classes, each with `units` people."""
+    if not variances.any():
+        return float(units.min() - 1)
+    return float(variances.sum() ** 2 / (variances**2 / (units - 1)).sum())
+
+
+def ratio(part: Weights, whole: Weights) -> Weights:
     """part / whole, NaN where a resample holds nothing to divide by."""
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
 def _opposites(counts: Weights, holders: NDArray[np.int64]) -> Weights:
-    """For each class all right or all wrong, one unit of its mean size with the other outcome."""
+    """For each class one more unit, guessed the other way than most of its rows are.
+
+    It is of mean size where the class is all right or all wrong, and of half that elsewhere.
+    """
     k = len(holders)
     hits, rows = counts.sum(axis=0).reshape(2, k)
-    units = []
-    for j in np.flatnonzero((hits == 0) | (hits == rows)):
-        unit = np.zeros(2 * k)
-        unit[k + j] = rows[j] / holders[j]
-        unit[j] = 0.0 if hits[j] else unit[k + j]
-        units.append(unit)
-    return np.array(units).reshape(-1, 2 * k)
-
-
-def _pair_weights(units: Labels, m: int, seed: int, resamples: int) -> Iterator[Weights]:
-    """(b, p) weights of the pairs in b resamples of the m people, chunk by chunk."""
-    rng = np.random.default_rng(seed_for(seed, "bootstrap"))
-    left, right = units.T
-    chunk = max(1, CHUNK_ELEMENTS // len(units))
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        drawn = rng.multinomial(m, np.full(m, 1 / m), size=size).astype(np.float64)
-        yield drawn[:, left] * np.where(left == right, 1.0, drawn[:, right])
-
-
-def weighted_auc(same: Flags, distance: Reals) -> Callable[[Weights], Weights]:
-    """A function from (b, p) weights to (b,) areas under the weighted ROC, ties 1/2."""
-    order = np.argsort(distance, kind="stable")
-    ranked, is_same = distance[order], same[order]
-    starts = np.append(0, np.flatnonzero(ranked[1:] != ranked[:-1]) + 1)
-
-    def areas(weights: Weights) -> Weights:
-        weights = weights[:, order]
-        found = np.add.reduceat(weights * is_same, starts, axis=1)
-        wrong = np.add.reduceat(weights * ~is_same, starts, axis=1)
-        nearer = np.cumsum(found, axis=1) - found / 2
-        return _ratio((nearer * wrong).sum(axis=1), found.sum(axis=1) * wrong.sum(axis=1))
-
-    return areas
+    size = np.where((hits == 0) | (hits == rows), 1.0, 0.5) * rows / holders
+    return np.hstack([np.diag(np.where(hits < rows / 2, size, 0.0)), np.diag(size)])

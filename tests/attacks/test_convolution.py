@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from planted_leaks import (
 from torch import nn
 
 from veil.attacks.attack import Attack
-from veil.attacks.convolution import AiaAdversary, ResidualAttacker
+from veil.attacks.convolution import AiaAdversary, ResidualAttacker, mirrored, vary
 from veil.attacks.linear import Logistic
 
 AIA = AiaAdversary(steps=40, epochs=4)
@@ -63,6 +65,72 @@ def test_a_picture_gets_the_same_guess_as_its_mirror_image() -> None:
     np.testing.assert_allclose(guess.test[12:], guess.test[:12], atol=1e-2)
     assert len(np.unique(guess.test[:12, 0])) > 6
     assert balanced_accuracy(guess.test, s) >= 0.0
+
+
+def test_pictures_are_shifted_and_lit_and_nothing_else() -> None:
+    """A picture whose values rise evenly stays so within: its shift and light can be read off."""
+    rng = torch.Generator().manual_seed(0)
+    down, across = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    picture = torch.stack([down, across, 0 * down]).expand(300, 3, 32, 32)
+    seen = vary(picture, rng)
+    inner = seen[:, :, 4:-4, 4:-4]  # beyond, the mirrored border may show
+    contrast = inner[:, 0, 1, 0] - inner[:, 0, 0, 0]
+    colour = inner[:, 2, 0, 0]
+    torch.testing.assert_close(inner[:, 2], colour[:, None, None].expand(-1, 24, 24))
+    for channel, axis in ((0, 2), (1, 1)):
+        assert (inner[:, channel].diff(dim=axis).abs() < 1e-4).all()  # constant along the other
+        slope = inner[:, channel].diff(dim=3 - axis)
+        torch.testing.assert_close(slope, contrast[:, None, None].expand_as(slope))
+    assert 0.8 <= contrast.min() < 0.83
+    assert 1.2 < contrast.max() <= 1.25
+    assert 0.08 < colour.std() / picture.std() < 0.12
+    assert torch.equal(vary(picture, rng.manual_seed(0)), seen)
+
+
+def test_shifts_reach_an_eighth_of_the_side_both_ways() -> None:
+    rng = torch.Generator().manual_seed(0)
+    spot = torch.zeros(400, 1, 32, 40)
+    spot[:, 0, 16, 20] = 1000.0
+    place = vary(spot, rng).flatten(1).argmax(1)
+    assert set((place // 40).tolist()) == set(range(12, 21))
+    assert set((place % 40).tolist()) == set(range(15, 26))
+
+
+def test_half_of_the_pictures_are_mirrored() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.rand(200, 1, 4, 4, generator=rng)
+    seen = mirrored(x, rng)
+    flipped = (seen == x.flip(3)).flatten(1).all(1)
+    assert ((seen == x).flatten(1).all(1) ^ flipped).all()
+    assert 70 < int(flipped.sum()) < 130
+
+
+def test_only_pictures_are_augmented(monkeypatch: pytest.MonkeyPatch) -> None:
+    def picture(s: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        return torch.rand(len(s), 3, 32, 32, generator=rng) + s[:, None, None, None]
+
+    shown: list[int] = []
+
+    def vary_nothing(x: torch.Tensor, _: torch.Generator) -> torch.Tensor:
+        shown.append(len(x))
+        return x
+
+    monkeypatch.setattr("veil.attacks.convolution.vary", vary_nothing)
+    plain = ResidualAttacker(steps=2, epochs=1, widths=(4, 4, 4, 4))
+    more = replace(plain, augmented=True)
+    assert more.name == "resnet-10 standardised augmented"
+    for release, varied in ((layout, False), (picture, True)):
+        known, _ = planted(release, rows=(32, 16, 16))
+        plain.run(known, 0)
+        assert not shown
+        more.run(known, 0)
+        assert bool(shown) == varied
+
+
+def test_a_shortened_attacker_trains_for_a_share_of_the_time() -> None:
+    short = RESIDUAL.shortened(0.25)
+    assert (short.steps, short.epochs, short.widths) == (10, 1, RESIDUAL.widths)
+    assert AIA.shortened(1e-9).steps == AIA.shortened(1e-9).epochs == 1
 
 
 def test_the_same_seed_gives_the_same_guess_and_the_global_stream_is_left_alone() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 import pytest
@@ -25,9 +24,10 @@ from planted_leaks import (
 
 from veil.attacks.attack import Attack
 from veil.attacks.boosting import Boosting, boosted_guess
+from veil.attacks.decisions import balanced_log_loss
 from veil.attacks.features import prepare
 from veil.attacks.linear import Logistic
-from veil.attacks.mlp import Mlp, _Adam, _forward, _initial
+from veil.attacks.mlp import Mlp
 from veil.attacks.neighbours import Neighbours, RandomFeatures
 from veil.attacks.patterns import Patterns, special_values
 
@@ -153,30 +153,32 @@ def test_trees_keep_the_telling_features_of_a_wide_release() -> None:
     assert balanced_accuracy(guess.test, s) > 0.88
 
 
-def test_stacked_networks_are_the_networks_one_by_one() -> None:
-    """Training three at once gives each what training alone would: a slow check with autograd."""
-    rng = torch.Generator().manual_seed(0)
-    rates, decays = torch.tensor([1e-2, 3e-3, 1e-3]), torch.tensor([0.0, 0.5, 1.0])
-    x, s = torch.randn(16, 5, generator=rng), torch.randint(2, (16,), generator=rng)
-    stacked = [p.requires_grad_() for p in _initial(3, (5, 4, 2), rng)]
-    alone = [[p[i].detach().clone().requires_grad_() for p in stacked] for i in range(3)]
-    adam = _Adam(stacked, rates, decays)
-    optimisers = [
-        torch.optim.AdamW(layers, rate, weight_decay=decay)
-        for layers, rate, decay in zip(alone, rates.tolist(), decays.tolist(), strict=True)
-    ]
-    for _ in range(4):
-        logits = _forward(stacked, x)
-        loss = sum(torch.nn.functional.cross_entropy(logits[i], s) for i in range(3))
-        adam.step(torch.autograd.grad(loss, stacked), 1.0)  # type: ignore[arg-type]
-        for (w1, b1, w2, b2), optimiser in zip(alone, optimisers, strict=True):
-            optimiser.zero_grad()
-            hidden = torch.nn.functional.gelu(x @ w1 + b1)
-            one = torch.nn.functional.cross_entropy(hidden @ w2 + b2, s)
-            one.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-    for i, layer in product(range(3), range(4)):
-        torch.testing.assert_close(stacked[layer][i], alone[i][layer], atol=1e-5, rtol=1e-4)
+def test_the_rounds_kept_are_those_of_a_model_grown_so_far_and_no_further() -> None:
+    """Staged answers against fitting once for every number of rounds."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    known, _ = planted(xor, rows=(300, 200, 100))
+    x = {split: v.numpy() for split, v in prepare(known.z, "standardised").items()}
+    guess = boosted_guess(prepare(known.z, "standardised"), known, rounds=24)
+    frequency = np.bincount(known.s["attack"]) / 300
+    losses, said = [], []
+    for rounds in range(1, 25):
+        model = HistGradientBoostingClassifier(
+            max_iter=rounds,
+            max_leaf_nodes=15,
+            max_bins=63,
+            l2_regularization=1.0,
+            early_stopping=False,
+            random_state=0,
+        ).fit(x["attack"], known.s["attack"])
+        logits = np.log(model.predict_proba(x["select"]) / frequency)
+        select = torch.from_numpy(known.s["select"])
+        losses.append(float(balanced_log_loss(torch.from_numpy(logits).float(), select)[0]))
+        said.append(np.log(model.predict_proba(x["test"]) / frequency))
+    best = said[int(np.argmin(losses))]
+    order = np.argsort(best[:, 1] - best[:, 0], kind="stable")
+    margin = (guess.test[:, 1] - guess.test[:, 0])[order]
+    assert np.diff(margin).min() > -1e-4
 
 
 def test_special_values_are_counted_as_they_are() -> None:

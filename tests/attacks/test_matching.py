@@ -17,8 +17,9 @@ from torch import Tensor
 
 from veil.attacks.attack import Attack, AttackSplit, Guess, Ints, Knowledge
 from veil.attacks.embedding import FreshSiamese, SoftmaxEmbedding
-from veil.attacks.matching import MATCHERS, Distance, LinearDiscriminant, discriminants
+from veil.attacks.matching import Distance, LinearDiscriminant, discriminants
 from veil.attacks.pairs import Matching, distances, draw_pairs, rank1, score_matching
+from veil.attacks.suites import SUITES
 from veil.errors import VeilError
 
 PEOPLE: dict[AttackSplit, int] = {"attack": 60, "select": 20, "test": 30}
@@ -168,7 +169,7 @@ def test_who_cannot_run_says_why() -> None:
     flat = replace(knowledge, z={split: v.flatten(1) for split, v in knowledge.z.items()})
     strangers = np.arange(len(knowledge.s["select"]))
     alone = replace(knowledge, s={**knowledge.s, "select": strangers})
-    for attack in MATCHERS:
+    for attack in SUITES["standard"]().identity:
         if attack.name in ("siamese", "softmax embedding convolution"):
             assert "no spatial map" in str(attack.unfit_for(flat))
         if attack.family == "matching" and "distance" not in attack.name:
@@ -176,9 +177,9 @@ def test_who_cannot_run_says_why() -> None:
 
 
 def test_the_suite_names_its_attackers_apart() -> None:
-    names = [attack.name for attack in MATCHERS]
+    names = [attack.name for attack in SUITES["standard"]().identity]
     assert len(set(names)) == len(names)
-    assert {attack.kind for attack in MATCHERS} == {"identity"}
+    assert {attack.kind for attack in SUITES["standard"]().identity} == {"identity"}
 
 
 def test_discriminants_of_a_known_model() -> None:

@@ -129,6 +129,7 @@ def pack(flat: Path, target: Path, form: Form) -> None:
 def check(dataset: Dataset) -> None:
     """The data set is exactly the one that was written."""
     assert np.array_equal(dataset.images[dataset.rows], PIXELS)
+    assert dataset.files == NAMES
     assert [*dataset.schema] == [*COLUMNS, "identity", "landmarks"]
     for at, name in enumerate(COLUMNS):
         assert dataset.label(name).kind == "binary"
@@ -228,6 +229,7 @@ def test_a_bad_image_is_named_or_counted_and_its_labels_go_too(root: Path) -> No
     skipping = CelebAConfig(root=root, size=16, on_bad="skip")
     there = np.delete(np.arange(COUNT), 3)
     assert np.array_equal(skipping.dataset().column("identity"), PEOPLE[there])
+    assert skipping.dataset().files == [NAMES[row] for row in there]
     assert any("1 bad images left out (000004.png" in note for note in skipping.splits(0).notes)
 
 

@@ -15,6 +15,7 @@ COUNT = 20
 _RNG = np.random.default_rng(5)
 IMAGES = _RNG.integers(0, 256, (COUNT, 4, 6, 3), dtype=np.uint8)
 HASHES = np.arange(COUNT, dtype=np.uint64) * 11
+FILES = [f"{row:02}.png" for row in range(COUNT)]
 MALE = np.arange(COUNT) % 3 - 1  # -1 (missing), 0, 1
 AGE = np.where(np.arange(COUNT) % 5 == 0, np.nan, np.arange(COUNT)).astype(np.float32)
 POINTS = _RNG.normal(size=(COUNT, 4)).astype(np.float32)
@@ -34,7 +35,7 @@ def dataset(images: np.ndarray = IMAGES) -> Dataset:
         "points": Label("landmarks"),
         "identity": IDENTITY,
     }
-    return Dataset("twenty", images, labels, schema, HASHES)
+    return Dataset("twenty", images, labels, schema, HASHES, files=FILES)
 
 
 positions = st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=30)
@@ -90,6 +91,7 @@ def test_a_view_of_a_view_is_indexing_twice(outer: list[int], data: st.DataObjec
     assert len(view) == len(rows)
     assert view.column("male").tolist() == MALE[rows].tolist()
     assert view.content().tolist() == HASHES[rows].tolist()
+    assert view.files == [FILES[row] for row in rows]
     assert view.images is dataset().images
     if rows:
         assert torch.equal(view.batch(slice(None)).x, dataset().batch(np.array(rows)).x)
@@ -131,6 +133,8 @@ def test_the_wrong_shapes_are_refused() -> None:
         Dataset("bad", IMAGES, {"male": MALE}, {}, HASHES)
     with pytest.raises(VeilError, match="20 images but 3 'male' labels"):
         Dataset("bad", IMAGES, {"male": MALE[:3]}, {"male": BINARY}, HASHES)
+    with pytest.raises(VeilError, match="20 images but 3 files"):
+        Dataset("bad", IMAGES, {}, {}, HASHES, files=FILES[:3])
 
 
 def test_identity_is_none_where_people_are_unknown() -> None:
@@ -138,3 +142,9 @@ def test_identity_is_none_where_people_are_unknown() -> None:
     identity = dataset().view(np.array([5, 0])).identity
     assert identity is not None
     assert identity.tolist() == [1, 0]
+
+
+def test_files_are_none_where_images_came_from_none() -> None:
+    plain = Dataset("plain", IMAGES, {}, {}, HASHES)
+    assert plain.files is None
+    assert plain.view(np.array([5, 0])).files is None

@@ -256,6 +256,7 @@ def test_images_may_lie_in_images_and_be_named_by_windows(root: Path) -> None:
         (root / name).rename(root / "images" / "a" / name)
     write_table(root, image=[f"a\\{name}" for name in NAMES], male=[0, 1] * 6)
     assert np.array_equal(config(root).dataset().images, PIXELS)
+    assert config(root).dataset().files == [f"a/{name}" for name in NAMES]
 
 
 @pytest.mark.parametrize("name", ["../00.png", "/etc/passwd", "C:\\00.png", "a/../../00.png"])
@@ -274,6 +275,7 @@ def test_absent_and_bad_images(root: Path) -> None:
     skipping = config(root, on_bad="skip")
     assert np.array_equal(skipping.dataset().images, np.delete(PIXELS, [3, 5, 11], axis=0))
     assert skipping.dataset().column("male").tolist() == [0, 1, 0, 0, 0, 1, 0, 1, 0]
+    assert skipping.dataset().files == [NAMES[row] for row in (0, 1, 2, 4, 6, 7, 8, 9, 10)]
     notes = " ".join(skipping.splits(seed=0).notes)
     assert "2 of 12 images" in notes
     assert "1 bad images left out (first: 05.png is empty" in notes

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -17,6 +19,8 @@ from veil.attacks.features import Preparation, Splits, prepare, whiten
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
+CHOICES = 40  # numbers of rounds compared on "select"
+
 
 @dataclass(frozen=True)
 class Boosting:
@@ -29,7 +33,8 @@ class Boosting:
         preparation: what the trees see.
         features: at most so many features are given to the trees: those whose class means differ
             most on "attack" (one-way F statistic), and a quarter of principal directions.
-        rounds: most boosting rounds; it stops when a tenth of them brought nothing twice running.
+        rounds: most boosting rounds; a quarter of them where the second half of that quarter
+            brought nothing.
         learning_rate: shrinkage of each round.
     """
 
@@ -50,6 +55,9 @@ class Boosting:
         one = len(set(knowledge.s["attack"].tolist())) < 2
         return "trees need two classes in attack" if one else None
 
+    def shortened(self, share: float) -> Boosting:
+        return replace(self, rounds=max(1, round(self.rounds * share)))
+
     def run(self, knowledge: Knowledge, seed: int) -> Guess:
         x = prepare(knowledge.z, self.preparation)
         return boosted_guess(x, knowledge, self.features, self.rounds, self.learning_rate)
@@ -68,10 +76,8 @@ def boosted_guess(
     if x["attack"].shape[1] > features:
         x = _fewer(x, torch.from_numpy(knowledge.s["attack"]), knowledge.classes, features)
     known = {split: v.numpy() for split, v in x.items()}
-    step = max(1, rounds // 10)
     model = HistGradientBoostingClassifier(
         learning_rate=learning_rate,
-        max_iter=0,
         max_leaf_nodes=15,
         max_bins=63,
         l2_regularization=1.0,
@@ -82,25 +88,32 @@ def boosted_guess(
     counts = np.bincount(knowledge.s["attack"], minlength=knowledge.classes)
     frequency = (counts / counts.sum()).astype(np.float32)
     s_select = torch.from_numpy(knowledge.s["select"])
-    best_loss, best, idle = np.inf, {}, 0
-    for total in range(step, rounds + 1, step):
-        model.set_params(max_iter=total)
+    step = max(1, rounds // CHOICES)
+    for grown in (max(step, rounds // 4), rounds):
+        model.set_params(max_iter=grown)
         model.fit(known["attack"], knowledge.s["attack"])
-        logits = {split: _logits(model, v, frequency) for split, v in known.items()}
-        loss = balanced_log_loss(logits["select"], s_select)[0].item()
-        idle = 0 if loss < best_loss - 1e-4 else idle + 1
-        if loss < best_loss:
-            best_loss, best = loss, logits
-        if idle == 2:
+        grows = islice(_staged(model, known["select"], frequency), step - 1, None, step)
+        losses, _ = balanced_log_loss(torch.stack(list(grows)), s_select)
+        best = step * (int(losses.argmin()) + 1)
+        if best <= grown // 2:
             break
-    return guess_from(best, knowledge)
+    return guess_from(
+        {
+            split: next(islice(_staged(model, v, frequency), best - 1, None))
+            for split, v in known.items()
+        },
+        knowledge,
+    )
 
 
-def _logits(model: HistGradientBoostingClassifier, x: Floats, frequency: Floats) -> Tensor:
-    """(n, K) scores under equal priors; a class never seen in "attack" gets a small one."""
-    probability = np.full((len(x), len(frequency)), 1e-6, dtype=np.float32)
-    probability[:, model.classes_] = model.predict_proba(x).clip(1e-6) / frequency[model.classes_]
-    return torch.from_numpy(np.log(probability))
+def _staged(
+    model: HistGradientBoostingClassifier, x: Floats, frequency: Floats
+) -> Iterator[Tensor]:
+    """After each round (n, K) scores under equal priors; small ones of classes never seen."""
+    for seen in model.staged_predict_proba(x):
+        probability = np.full((len(x), len(frequency)), 1e-6, dtype=np.float32)
+        probability[:, model.classes_] = seen.clip(1e-6) / frequency[model.classes_]
+        yield torch.from_numpy(np.log(probability))
 
 
 def _fewer(x: Splits, s: Tensor, classes: int, count: int) -> dict[AttackSplit, Tensor]:

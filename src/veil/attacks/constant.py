@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from veil.attacks.attack import Guess, Kind, Knowledge
+from veil.attacks.attack import Guess, Kind, Knowledge, Whole
 from veil.attacks.decisions import guess_from, likelihood_table
 
 
 @dataclass(frozen=True)
-class Prior:
+class Prior(Whole):
     """Always the majority class of "attack": balanced accuracy 1/K, accuracy the majority's.
 
     All classes are given the same probability but for a hair, which decides for the majority.
@@ -37,7 +37,7 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class LabelOnly:
+class LabelOnly(Whole):
     """The private label from the useful one alone, by the table counted on "attack".
 
     A release that supports the task lets this much through, whatever else it holds.

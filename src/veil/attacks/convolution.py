@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import pad
 
 from veil.attacks.attack import Guess, Kind, Knowledge
-from veil.attacks.decisions import balanced_log_loss, class_weights, guess_from
+from veil.attacks.decisions import guess_from
 from veil.attacks.features import prepare_map
-from veil.attacks.training import fastest_device, in_chunks, initialised_from, shuffled
+from veil.attacks.training import (
+    Cycle,
+    fastest_device,
+    in_chunks,
+    initialised_from,
+    placed,
+    train,
+)
 from veil.nets.resnet import ResNet
 from veil.precision import autocast
 from veil.seeds import generator, seed_for
@@ -34,6 +40,8 @@ class _Convolution(ABC):
         learning_rate: the cycle's peak.
         batch: rows a step.
         steps: least number of steps, and `epochs` least number of passes; the larger holds.
+        augmented: whether pictures are also shifted and their light and colours varied (see
+            `vary`); nothing happens to maps.
     """
 
     preparation: Literal["raw", "standardised"] = "standardised"
@@ -42,15 +50,21 @@ class _Convolution(ABC):
     batch: int = 128
     steps: int = 300
     epochs: int = 8
+    augmented: bool = False
 
     family: ClassVar[str] = "convolution"
     kind: ClassVar[Kind] = "attribute"
     seeded: ClassVar[bool] = True
 
     @property
-    @abstractmethod
     def name(self) -> str:
         """Unique in a suite."""
+        return f"{self.architecture} {self.preparation}{' augmented' if self.augmented else ''}"
+
+    @property
+    @abstractmethod
+    def architecture(self) -> str:
+        """The network's name."""
 
     @abstractmethod
     def network(self, shape: torch.Size, classes: int) -> nn.Module:
@@ -64,57 +78,31 @@ class _Convolution(ABC):
             return f"the map of {z.shape[2]}x{z.shape[3]} is smaller than a 3x3 kernel"
         return None if len(z) >= 4 else "too few releases in attack to train a network"
 
+    def shortened(self, share: float) -> Self:
+        steps, epochs = (max(1, round(whole * share)) for whole in (self.steps, self.epochs))
+        return replace(self, steps=steps, epochs=epochs)
+
     def run(self, knowledge: Knowledge, seed: int) -> Guess:
         device = fastest_device()
         x = prepare_map(knowledge.z, self.preparation)
-        mirrored = _is_picture(x["attack"])
-        s = torch.from_numpy(knowledge.s["attack"]).to(device)
-        s_select = torch.from_numpy(knowledge.s["select"])
-        balance = class_weights(s.cpu(), knowledge.classes).to(device)
+        picture = is_picture(x["attack"])
         rng = generator(seed, "convolution", self.name)
         with initialised_from(seed_for(seed, "convolution", self.name, "network")):
             network = self.network(x["attack"].shape[1:], knowledge.classes)
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        per_epoch = max(1, round(len(s) / self.batch))
-        epochs = max(self.epochs, math.ceil(self.steps / per_epoch))
-        adam = torch.optim.AdamW(
-            network.parameters(), self.learning_rate, weight_decay=self.weight_decay
-        )
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            adam, self.learning_rate, total_steps=epochs * per_epoch, pct_start=0.2
-        )
 
         def logits(maps: Tensor) -> Tensor:
-            maps = maps.to(device, memory_format=torch.channels_last)
+            maps = placed(maps, device)
             with autocast(device):
                 scores: Tensor = network(maps).float()
-                return (scores + network(maps.flip(3)).float()) / 2 if mirrored else scores
+                return (scores + network(maps.flip(3)).float()) / 2 if picture else scores
 
-        best_loss, best, idle = math.inf, _state(network), 0
-        for _ in range(epochs):
-            network.train()
-            for rows in shuffled(len(s), self.batch, rng):
-                maps = x["attack"][rows]
-                if mirrored:
-                    flipped = torch.rand(len(rows), 1, 1, 1, generator=rng) < 0.5
-                    maps = torch.where(flipped, maps.flip(3), maps)
-                maps = maps.to(device, memory_format=torch.channels_last)
-                with autocast(device):
-                    scores = network(maps)
-                adam.zero_grad()
-                loss = cross_entropy(scores.float(), s[rows], balance)
-                loss.backward()  # type: ignore[no-untyped-call]
-                adam.step()
-                cycle.step()
-            network.eval()
-            held_out = balanced_log_loss(in_chunks(logits, x["select"], 512), s_select)[0].item()
-            idle = 0 if held_out < best_loss - 1e-4 else idle + 1
-            if held_out < best_loss:
-                best_loss, best = held_out, _state(network)
-            if idle > max(3, epochs // 3):
-                break
-        network.load_state_dict(best)
-        network.eval()
+        def augment(maps: Tensor) -> Tensor:
+            maps = mirrored(maps, rng)
+            return vary(maps, rng) if self.augmented else maps
+
+        cycle = Cycle(self.learning_rate, self.weight_decay, self.batch, self.steps, self.epochs)
+        train(network, x, knowledge, cycle, rng, logits, augment if picture else None)
         return guess_from({k: in_chunks(logits, v, 512) for k, v in x.items()}, knowledge)
 
 
@@ -128,8 +116,8 @@ class AiaAdversary(_Convolution):
     """
 
     @property
-    def name(self) -> str:
-        return f"aia convolutions {self.preparation}"
+    def architecture(self) -> str:
+        return "aia convolutions"
 
     def network(self, shape: torch.Size, classes: int) -> nn.Module:
         incoming, height, width = shape
@@ -161,8 +149,8 @@ class ResidualAttacker(_Convolution):
     widths: tuple[int, ...] = (32, 64, 128, 256)
 
     @property
-    def name(self) -> str:
-        return f"resnet-{2 * sum(self.blocks) + 2} {self.preparation}"
+    def architecture(self) -> str:
+        return f"resnet-{2 * sum(self.blocks) + 2}"
 
     def network(self, shape: torch.Size, classes: int) -> nn.Module:
         return ResNet(
@@ -174,9 +162,32 @@ class ResidualAttacker(_Convolution):
         )
 
 
-def _is_picture(x: Tensor) -> bool:
+def is_picture(x: Tensor) -> bool:
+    """Whether maps (n, c, h, w) are taken for pictures."""
     return x.shape[1] in (1, 3) and min(x.shape[2:]) >= PICTURE_SIDE
 
 
-def _state(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+def mirrored(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Half of the pictures (n, c, h, w), drawn at random, turned left to right."""
+    return torch.where(torch.rand(len(x), 1, 1, 1, generator=rng) < 0.5, x.flip(3), x)
+
+
+def vary(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Each picture (n, c, h, w) shifted and lit a little differently.
+
+    Shifted by up to an eighth of its sides, what comes in from outside being the border mirrored;
+    then contrast times U[0.8, 1.25] (its logarithm uniform), and each channel moved by N(0, 0.1)
+    standard deviations of all values.
+    """
+    n, _, height, width = x.shape
+    reach = (height // 8, width // 8)
+    padded = pad(x, (reach[1], reach[1], reach[0], reach[0]), mode="reflect")
+    down, across = (
+        torch.randint(2 * most + 1, (n, 1), generator=rng) + torch.arange(side)
+        for most, side in zip(reach, (height, width), strict=True)
+    )
+    picture = torch.arange(n)[:, None, None]
+    shifted = padded.permute(0, 2, 3, 1)[picture, down[:, :, None], across[:, None, :]]
+    contrast = 1.25 ** (2 * torch.rand(n, 1, 1, 1, generator=rng) - 1)
+    colour = 0.1 * x.std() * torch.randn(n, x.shape[1], 1, 1, generator=rng)
+    return shifted.permute(0, 3, 1, 2) * contrast + colour

@@ -6,6 +6,7 @@ only computed, and a direct attack below it is one that failed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -14,14 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from veil.attacks.attack import Attack, Floats, Guess, Ints, Kind, Knowledge
+from veil.attacks.attack import Attack, Floats, Guess, Ints, Kind, Knowledge, Whole
 from veil.attacks.decisions import guess_from, likelihood_table
 from veil.attacks.features import standardise
 from veil.attacks.linear import logistic_guess
+from veil.attacks.training import run_seeds
 
 
 @dataclass(frozen=True)
-class CopyHead:
+class CopyHead(Whole):
     """The private label from the outputs of the public task head, and from which is largest."""
 
     name: ClassVar[str] = "copy the task head"
@@ -77,9 +79,19 @@ class CopyLearned:
             return "some useful labels are missing"
         return self.head.unfit_for(_about_task(knowledge))
 
+    def shortened(self, share: float) -> CopyLearned:
+        return replace(self, head=self.head.shortened(share))
+
     def run(self, knowledge: Knowledge, seed: int) -> Guess:
+        return self.run_seeds(knowledge, (seed,))[0]
+
+    def run_seeds(self, knowledge: Knowledge, seeds: Sequence[int]) -> list[Guess]:
+        """`run` with several seeds, which a head may train side by side."""
+        about = _about_task(knowledge)
+        return [self._copied(y, knowledge) for y in run_seeds(self.head, about, seeds)]
+
+    def _copied(self, y: Guess, knowledge: Knowledge) -> Guess:
         assert knowledge.y is not None
-        y = self.head.run(_about_task(knowledge), seed)
         table = likelihood_table(
             knowledge.y["attack"], knowledge.s["attack"], knowledge.y_classes, knowledge.classes
         )

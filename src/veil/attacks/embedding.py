@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -61,6 +61,9 @@ class FreshSiamese:
 
     def unfit_for(self, knowledge: Knowledge) -> str | None:
         return _no_map(knowledge) or too_few_people(knowledge)
+
+    def shortened(self, share: float) -> FreshSiamese:
+        return replace(self, steps=max(1, round(self.steps * share)))
 
     def run(self, knowledge: Knowledge, seed: int) -> Guess:
         device = fastest_device()
@@ -128,6 +131,9 @@ class SoftmaxEmbedding:
     def unfit_for(self, knowledge: Knowledge) -> str | None:
         wrong_shape = _no_map(knowledge) if self.network == "convolution" else None
         return wrong_shape or too_few_people(knowledge)
+
+    def shortened(self, share: float) -> SoftmaxEmbedding:
+        return replace(self, steps=max(1, round(self.steps * share)))
 
     def run(self, knowledge: Knowledge, seed: int) -> Guess:
         device = fastest_device()

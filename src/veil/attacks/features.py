@@ -26,6 +26,16 @@ LARGEST = 1e12
 CUT = 8.0
 
 
+class Releases(dict[AttackSplit, Tensor]):
+    """Releases that remember how they were prepared, so that a suite prepares them once."""
+
+    def __init__(self, z: Splits) -> None:
+        super().__init__(z)
+        # A copy of releases remembers together with the first.
+        known = z.prepared if isinstance(z, Releases) else {}
+        self.prepared: dict[Preparation, dict[AttackSplit, Tensor]] = known
+
+
 def prepare(z: Splits, how: Preparation) -> dict[AttackSplit, Tensor]:
     """Releases as finite float32 vectors.
 
@@ -38,8 +48,18 @@ def prepare(z: Splits, how: Preparation) -> dict[AttackSplit, Tensor]:
             correlations and Fourier energies of its channels (see `describe`).
 
     Returns:
-        split -> (n, d).
+        split -> (n, d), not to be changed in place.
     """
+    if not isinstance(z, Releases):
+        return _prepared(z, how)
+    if how not in z.prepared:
+        z.prepared[how] = _prepared(z, how)
+    return z.prepared[how]
+
+
+def _prepared(z: Splits, how: Preparation) -> dict[AttackSplit, Tensor]:
+    if how == "whitened":
+        return whiten(prepare(z, "standardised"))
     if how == "statistics":
         return standardise({split: describe(x) for split, x in fill(z).items()})
     pooled = {split: _pooled(x) for split, x in fill(z).items()}
@@ -48,8 +68,7 @@ def prepare(z: Splits, how: Preparation) -> dict[AttackSplit, Tensor]:
     flat = {split: x.flatten(1) for split, x in pooled.items()}
     if how == "raw":
         return _scaled_alike(flat)
-    flat = standardise(flat)
-    return whiten(flat) if how == "whitened" else flat
+    return standardise(flat)
 
 
 def prepare_map(z: Splits, how: Literal["raw", "standardised"]) -> dict[AttackSplit, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from veil.attacks.attack import Guess, Kind, Knowledge
+from veil.attacks.attack import Guess, Kind, Knowledge, Whole
 from veil.attacks.decisions import balanced_log_loss, class_weights, guess_from
 from veil.attacks.features import Preparation, Splits, prepare
 
@@ -17,7 +17,7 @@ PENALTIES = (0.3, 0.1, 0.03, 3e-3, 3e-4)
 
 
 @dataclass(frozen=True)
-class Logistic:
+class Logistic(Whole):
     """Logistic regression with the penalty chosen on "select".
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Who is it? Identity attackers in closed form, and the set of all, trained ones included.
+"""Who is it? Identity attackers in closed form.
 
 They learn from the people of "attack" to embed a release so that one person's releases lie close
 together; the people of "select" and "test" are others. `pairs.score_matching` scores the embedding.
@@ -16,17 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from veil.attacks.attack import Attack, AttackSplit, Guess, Kind, Knowledge
-from veil.attacks.embedding import SELECT_PAIRS, FreshSiamese, SoftmaxEmbedding, as_guess
+from veil.attacks.attack import AttackSplit, Guess, Kind, Knowledge, Whole
+from veil.attacks.embedding import SELECT_PAIRS, as_guess
 from veil.attacks.features import prepare
 from veil.attacks.pairs import distances, draw_pairs, recurring_people, too_few_people
 from veil.metrics import auc
 
-__all__ = ["MATCHERS", "Distance", "FreshSiamese", "LinearDiscriminant", "SoftmaxEmbedding"]
-
 
 @dataclass(frozen=True)
-class Distance:
+class Distance(Whole):
     """No training: the distance of the releases themselves.
 
     Attributes:
@@ -54,7 +52,7 @@ class Distance:
 
 
 @dataclass(frozen=True)
-class LinearDiscriminant:
+class LinearDiscriminant(Whole):
     """Probabilistic linear discriminant analysis in closed form (Ioffe, ECCV 2006).
 
     Principal components are whitened within people, rotated to the axes on which people differ, and
@@ -119,14 +117,3 @@ def discriminants(x: Tensor, person: Tensor, people: int, shrinkage: float) -> T
 def _on_sphere(x: Mapping[AttackSplit, Tensor]) -> dict[AttackSplit, Tensor]:
     """Unit vectors: their Euclidean distance is a function of the angle between them."""
     return {split: F.normalize(v) for split, v in x.items()}
-
-
-MATCHERS: tuple[Attack, ...] = (
-    Distance("raw"),
-    Distance("standardised"),
-    Distance("whitened"),
-    LinearDiscriminant(),
-    FreshSiamese(),
-    SoftmaxEmbedding("convolution"),
-    SoftmaxEmbedding("perceptron"),
-)

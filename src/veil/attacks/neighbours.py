@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from veil.attacks.attack import AttackSplit, Guess, Kind, Knowledge
+from veil.attacks.attack import AttackSplit, Guess, Kind, Knowledge, Whole
 from veil.attacks.decisions import balanced_log_loss, class_weights, guess_from
 from veil.attacks.features import Preparation, prepare
 from veil.attacks.linear import logistic_guess
@@ -20,7 +20,7 @@ QUERIES = 1024  # rows compared with all of "attack" at once
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbours(Whole):
     """Votes of the k nearest releases of "attack", weighted so that classes count equally.
 
     A release of "attack" is never its own neighbour, so its guesses are held out too.
@@ -63,7 +63,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class RandomFeatures:
+class RandomFeatures(Whole):
     """Logistic regression on random Fourier features of a Gaussian kernel (Rahimi & Recht, 2007).
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from veil.attacks.attack import AttackSplit, Guess, Kind, Knowledge
+from veil.attacks.attack import AttackSplit, Guess, Kind, Knowledge, Whole
 from veil.attacks.boosting import boosted_guess
 from veil.attacks.features import Splits, standardise
 from veil.attacks.linear import logistic_guess
@@ -20,7 +20,7 @@ GRIDS = (*(2.0**-k for k in range(9)), 1 / 255, 1 / 127, *(10.0**-k for k in (1,
 
 
 @dataclass(frozen=True)
-class Patterns:
+class Patterns(Whole):
     """Only where and how values are special, never how large they are.
 
     Attributes:

@@ -128,7 +128,8 @@ def _load(config: CelebAConfig, progress: Progress | None) -> _Loaded:
     if parts is not None:
         partition = _column(parts, stems)
         notes += _unknown(partition, parts)
-    dataset = Dataset("celeba", images.pixels, labels, schema, images.hashes)
+    files = [attributes.names[row] for row in rows]
+    dataset = Dataset("celeba", images.pixels, labels, schema, images.hashes, files=files)
     return _Loaded(dataset, partition, notes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,6 +52,8 @@ class Dataset:
         schema: name -> `Label`, the same names as `labels`.
         hashes: (N,) uint64, a hash of each decoded image, to refuse overlapping splits.
         rows: the rows of `images` that this view holds; all of them by default.
+        files: (N,) the file that each image came from, a posix path below the images' folder;
+            None where they came from no files.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Dataset:
         schema: Mapping[str, Label],
         hashes: NDArray[np.uint64],
         rows: Rows | None = None,
+        files: Sequence[str] | None = None,
     ) -> None:
         if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
             raise VeilError(
@@ -72,6 +75,8 @@ class Dataset:
         for label, column in labels.items():
             if len(column) != len(images):
                 raise VeilError(f"{name}: {len(images)} images but {len(column)} '{label}' labels")
+        if files is not None and len(files) != len(images):
+            raise VeilError(f"{name}: {len(images)} images but {len(files)} files")
         self.name = name
         self.images = images
         self.schema = dict(schema)
@@ -79,6 +84,7 @@ class Dataset:
         self.rows = np.arange(len(images), dtype=np.int64) if rows is None else rows
         self._labels = {label: np.ascontiguousarray(column) for label, column in labels.items()}
         self._pixels = torch.from_numpy(images)
+        self._files = files
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -93,6 +99,11 @@ class Dataset:
     def identity(self) -> Column | None:
         """(n,) person numbers of this view, or None where people are unknown."""
         return self.column("identity") if "identity" in self.schema else None
+
+    @property
+    def files(self) -> list[str] | None:
+        """(n,) names of this view's files, or None where the images came from no files."""
+        return None if self._files is None else [self._files[row] for row in self.rows]
 
     def label(self, name: str) -> Label:
         """What the column `name` means; an unknown name is an error with the nearest spelling."""
@@ -116,7 +127,13 @@ class Dataset:
     def view(self, chosen: NDArray[Any]) -> Dataset:
         """The rows of this view picked by positions or by a boolean mask."""
         return Dataset(
-            self.name, self.images, self._labels, self.schema, self.hashes, self.rows[chosen]
+            self.name,
+            self.images,
+            self._labels,
+            self.schema,
+            self.hashes,
+            self.rows[chosen],
+            self._files,
         )
 
     def having(self, names: Collection[str]) -> Dataset:

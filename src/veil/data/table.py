@@ -131,13 +131,15 @@ def _load(config: TableConfig, progress: Progress | None) -> _Loaded:
     part, ours = None, False
     if split_column is not None:
         part, ours = _parts(table, split_column)
-    rows, images, more = _images(config, table, image_column, progress)
+    names = _image_names(table, image_column)
+    rows, images, more = _images(config, table, image_column, names, progress)
     dataset = Dataset(
         table.path.name,
         images.pixels,
         {name: values[rows] for name, values in labels.items()},
         schema,
         images.hashes,
+        files=[str(names[row]) for row in rows],
     )
     if part is not None:
         part = part[rows]
@@ -212,10 +214,13 @@ def _parts(table: Table, column: str) -> tuple[NDArray[np.int64], bool]:
 
 
 def _images(
-    config: TableConfig, table: Table, column: str, progress: Progress | None
+    config: TableConfig,
+    table: Table,
+    column: str,
+    names: list[str | None],
+    progress: Progress | None,
 ) -> tuple[NDArray[np.int64], Images, tuple[str, ...]]:
-    """The rows that have an image, the images, and notes on the others."""
-    names = _image_names(table, column)
+    """The rows whose name in `column` is an image, the images, and notes on the others."""
     folder = max(
         _folders(config),
         key=lambda folder: sum((folder / name).is_file() for name in names[:LOOKED_AT] if name),

@@ -14,17 +14,19 @@ from typing import Any
 
 from veil.errors import VeilError
 from veil.records import Audit, Record
-from veil.report import curves, scatter, view, words
+from veil.report import curves, scatter, tables, verdicts, view, words
+from veil.report.comparing import comparison_clauses
 from veil.report.runs import PICTURES, Pictures, Run, read_run
 from veil.report.tradeoff import tradeoffs
 
 MOST_PICTURES = 12
-MOST_ATTACKERS = 12
 PICTURE_NAMES = {
     "original": "Original",
     "release": "Release",
     "reconstruction": "Reconstruction",
     "gradcam": "Grad-CAM",
+    "attacked_original": "Original (attacked)",
+    "attacked": "Attacker's reconstruction",
 }
 Explanations = Mapping[str, tuple[str, str, str]]
 
@@ -62,40 +64,42 @@ def write_report(runs: Sequence[Path], out: Path, explanations: Explanations | N
 
 def render(runs: Sequence[Run], explanations: Explanations) -> str:
     """The HTML text of the report on `runs`."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     folder = files("veil.report")
+
+    def source(name: str) -> str:
+        return folder.joinpath(name).read_text("utf-8")
+
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(source),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "figure": words.figure,
+        "score": words.score,
         "interval": words.interval,
         "metric": words.metric,
         "capitalized": words.capitalized,
-        "plain": _plain,
     }
-    template = environment.from_string(folder.joinpath("report.html.j2").read_text("utf-8"))
     audits = [run.audit for run in runs]
-    return template.render(
-        style=folder.joinpath("report.css").read_text("utf-8"),
+    return environment.get_template("report.html.j2").render(
+        style=source("report.css"),
         names=view.short_names([audit.name for audit in audits]),
         runs=runs,
         sections=[_section(index, run, audits) for index, run in enumerate(runs)],
-        clauses=words.comparison_clauses(audits) if len(audits) > 1 else [],
+        clauses=comparison_clauses(audits) if len(audits) > 1 else [],
         plots=_plots(audits),
-        leaked=view.attacked(audits),
-        kept=view.useful(audits),
-        scales={target: view.scale(audits, target) for target in _targets(audits)},
+        summary=tables.summary(audits),
         doubts=_doubts(audits, explanations),
         view=view,
-        words=words,
+        verdicts=verdicts,
+        at_most=words.at_most,
         dash=words.DASH,
     )
-
-
-def _targets(audits: Sequence[Audit]) -> list[str]:
-    return view.attacked(audits) + view.useful(audits)
 
 
 def _plots(audits: Sequence[Audit]) -> list[dict[str, Any]]:
@@ -116,9 +120,16 @@ def _section(index: int, run: Run, audits: Sequence[Audit]) -> dict[str, Any]:
     for number, curve in enumerate(curves.curves(run.progress)):
         panel = curves.draw(curve, f"curve{index}-{number}")
         panels.setdefault(curve.stage, []).append(panel)
+    targets = view.attacked(audits) + view.useful(audits)
     return {
         "audit": audit,
-        "tables": [_table(audit, target) for target in _targets(audits) if target in audit.targets],
+        "tables": [
+            tables.attackers(audit, target, view.scale(audits, target))
+            for target in targets
+            if target in audit.targets
+        ],
+        "parts": tables.parts(audit),
+        "scan": tables.scan(audit),
         "pictures": _pictures(run.samples),
         "panels": panels,
         "provenance": _rows(audit.provenance),
@@ -126,32 +137,17 @@ def _section(index: int, run: Run, audits: Sequence[Audit]) -> dict[str, Any]:
     }
 
 
-def _table(audit: Audit, target: str) -> dict[str, Any]:
-    rows = view.attackers(audit, target)
-    present = list(dict.fromkeys(key for row in rows for key in row.scores))
-    columns: list[str] = [key for key in ("accuracy", "auc", "mcc") if key in present]
-    columns += sorted(key for key in present if key.startswith("tpr_at_fpr_"))
-    columns += [key for key in present if key not in columns]
-    return {
-        "target": target,
-        "kind": audit.targets[target].kind,
-        "metric": audit.targets[target].worst.metric,
-        "columns": columns,
-        "doubted": any(row.doubts for row in rows),
-        "rows": rows[:MOST_ATTACKERS],
-        "more": rows[MOST_ATTACKERS:],
-        "floors": view.yardsticks(audit, target, view.FLOOR),
-        "ceilings": view.yardsticks(audit, target, view.CEILING),
-    }
-
-
-def _pictures(samples: Mapping[str, Pictures]) -> list[tuple[str, list[str]]]:
-    """(row name, data URIs) for each kind of picture there is."""
-    return [
-        (PICTURE_NAMES[name], [_data_uri(picture) for picture in samples[name][:MOST_PICTURES]])
-        for name in PICTURES
-        if name in samples
-    ]
+def _pictures(samples: Mapping[str, Pictures]) -> list[list[tuple[str, list[str]]]]:
+    """For each set of pictures that there is, (row name, data URIs) of each kind."""
+    found = []
+    for kinds in PICTURES:
+        rows = [
+            (PICTURE_NAMES[name], [_data_uri(picture) for picture in samples[name][:MOST_PICTURES]])
+            for name in kinds
+            if name in samples
+        ]
+        found += [rows] if rows else []
+    return found
 
 
 def _data_uri(picture: Pictures) -> str:

@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from veil.errors import VeilError
 from veil.records import Audit
 
-PICTURES = ("original", "release", "reconstruction", "gradcam")
+# Sets of pictures in samples.npz; those of one set show the same images, and as many.
+PICTURES = (
+    ("original", "release", "reconstruction", "gradcam"),
+    ("attacked_original", "attacked"),
+)
 Pictures = NDArray[np.uint8]
 
 
@@ -45,7 +49,7 @@ class Run:
         folder: where it was read.
         audit: its audit.json.
         about: its run.json, as it is; empty where absent.
-        samples: from samples.npz, name of PICTURES -> (k, h, w, 1 or 3) uint8, the same k.
+        samples: from samples.npz, name of PICTURES -> (k, h, w, 1 or 3) uint8, k the same in a set.
         progress: its metrics.jsonl.
     """
 
@@ -90,7 +94,7 @@ def _samples(path: Path) -> dict[str, Pictures]:
         return {}
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in PICTURES if name in arrays}
+            found = {name: arrays[name] for kinds in PICTURES for name in kinds if name in arrays}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise VeilError(f"{path}: not an .npz of arrays: {' '.join(str(error).split())}") from None
     for name, array in found.items():
@@ -98,9 +102,11 @@ def _samples(path: Path) -> dict[str, Pictures]:
             raise VeilError(
                 f"{path}: '{name}' must be (k, h, w, 1 or 3) uint8, not {array.shape} {array.dtype}"
             )
-    if len({len(array) for array in found.values()}) > 1:
-        sizes = ", ".join(f"{name} {len(array)}" for name, array in found.items())
-        raise VeilError(f"{path}: every array must hold the same number of pictures: {sizes}")
+    for kinds in PICTURES:
+        counts = {name: len(found[name]) for name in kinds if name in found}
+        if len(set(counts.values())) > 1:
+            sizes = ", ".join(f"{name} {count}" for name, count in counts.items())
+            raise VeilError(f"{path}: every array must hold the same number of pictures: {sizes}")
     return {name: array for name, array in found.items() if array.size}
 
 

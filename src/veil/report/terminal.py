@@ -1,44 +1,61 @@
-"""Audits as tables in a terminal: within 100 columns, and legible without colour."""
+"""Audits in a terminal: within 100 columns, and legible without colour."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from veil.records import Audit, Doubt, Record
-from veil.report import view, words
+from veil.records import Audit, Doubt
+from veil.report import terminal_tables as tables
+from veil.report import verdicts, view
+from veil.report.comparing import comparison
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 WIDTH = 100
-BAR = 17
-MOST_ATTACKERS = 12
+SELECT_OF_PICTURES = (
+    "  select: 1 / (1 + perceptual distance) where a recogniser shows its features, else SSIM"
+)
 
 
 def print_audit(audit: Audit, console: Console) -> None:
-    """Print the verdict, the attackers of each target (worst first) and the doubts."""
+    """Print the verdict, what is certified, the attackers of each target, and the doubts.
+
+    After the targets come their parts, and the labels that nobody declared.
+    """
     _print(console, audit.name, "bold")
-    _print(console, words.claim(audit))
-    for target in view.attacked([audit]) + view.useful([audit]):
-        console.print()
-        console.print(_attackers(audit, target), width=min(WIDTH, console.width))
-        more = len(view.attackers(audit, target)) - MOST_ATTACKERS
+    said = verdicts.sentences(audit)
+    for sentence in said if len(said) == 1 else [f"- {sentence}" for sentence in said]:
+        _print(console, sentence)
+    for sentence in verdicts.certificates(audit):
+        _print(console, sentence)
+    targets = view.attacked([audit]) + view.useful([audit])
+    for target in targets:
+        _print_table(console, tables.attackers(audit, target))
+        if audit.targets[target].kind == "reconstruction":
+            _print(console, SELECT_OF_PICTURES, "dim")
+        more = len(view.attackers(audit, target)) - tables.MOST_ATTACKERS
         if more > 0:
             _print(console, f"  and {more} more, weaker on select", "dim")
+    shown = [r for t in targets for r in view.attackers(audit, t)[: tables.MOST_ATTACKERS]]
+    if note := view.dropped_note(shown):
+        _print(console, f"  {note}", "dim")
+    if names := _parts(audit):
+        _print_table(console, tables.parts(audit, names))
+    if audit.scan:
+        _print_scan(audit, console)
     _print_doubts([audit], console)
 
 
 def print_comparison(audits: Sequence[Audit], console: Console) -> None:
     """Print several audits side by side: leakage, then utility, then the doubts."""
-    _print(console, words.comparison(audits))
+    _print(console, comparison(audits))
     for target in view.attacked(audits):
-        console.print()
-        console.print(_leakage(audits, target), width=min(WIDTH, console.width))
+        _print_table(console, tables.leakage(audits, target))
     for target in view.useful(audits):
-        console.print()
-        console.print(_utility(audits, target), width=min(WIDTH, console.width))
+        _print_table(console, tables.utility(audits, target))
     _print_doubts(audits, console)
 
 
@@ -49,172 +66,32 @@ def _print(console: Console, text: str, style: str = "") -> None:
     console.print(Text(text, style), width=min(WIDTH, console.width))
 
 
-Column = tuple[str, Literal["left", "right"]]
+def _print_table(console: Console, table: Table) -> None:
+    console.print()
+    console.print(table, width=min(WIDTH, console.width))
 
 
-def _table(title: str, columns: Iterable[Column]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(title, "bold"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-    )
-    for name, justify in columns:
-        named = name in ("attacker", "head", "run")
-        table.add_column(
-            name, justify=justify, overflow="fold", no_wrap=not named, ratio=1 if named else None
-        )
-    return table
+def _parts(audit: Audit) -> list[str]:
+    """Names of the subgroups of every target, then of the combinations."""
+    groups = [name for whole in view.attacked([audit]) for name in view.subgroups(audit, whole)]
+    return groups + view.combinations(audit)
 
 
-def _add(table: Table, cells: Sequence[str], style: str = "") -> None:
-    from rich.text import Text
-
-    table.add_row(*(Text(cell) for cell in cells), style=style)
-
-
-def _attackers(audit: Audit, target: str) -> Table:
-    summary = audit.targets[target]
-    utility = summary.kind == "utility"
-    table = _table(
-        f"{target} {'kept' if utility else 'leaked'}: {words.metric(summary.worst.metric)}",
-        [
-            ("", "left"),
-            ("head" if utility else "attacker", "left"),
-            ("select", "right"),
-            ("test", "right"),
-            ("95 %", "right"),
-            ("floor to ceiling", "left"),
-            ("AUC", "right"),
-            ("bits ≥", "right"),
-            ("seeds", "right"),
-            ("!", "right"),
-        ],
-    )
-    scale = view.scale([audit], target)
-    for record in view.attackers(audit, target)[:MOST_ATTACKERS]:
-        worst = view.is_worst(audit, record)
-        _add(table, [">" if worst else "", *_cells(record, scale)], "bold" if worst else "")
-    for family in (view.FLOOR, view.CEILING):
-        for record in view.yardsticks(audit, target, family):
-            named = record.model_copy(update={"attack": f"{family}: {record.attack}"})
-            _add(table, ["", *_cells(named, scale)], "dim")
-    return table
-
-
-def _cells(record: Record, scale: view.Scale) -> list[str]:
-    spread = "" if record.spread is None else f" ±{words.figure(record.spread)}"
-    return [
-        record.attack,
-        words.figure(record.select),
-        words.figure(record.score),
-        words.interval(record.interval),
-        _bar(record, scale),
-        words.figure(record.scores.get("auc")),
-        words.figure(record.bits),
-        f"{record.seeds}{spread}",
-        str(len(record.doubts) or ""),
-    ]
-
-
-def _bar(record: Record, scale: view.Scale) -> str:
-    """The interval between floor and ceiling, drawn in characters."""
-
-    def cell(value: float) -> int:
-        return round(scale.at(value) * (BAR - 1))
-
-    cells = ["·"] * BAR
-    for end in (record.floor, record.ceiling):
-        if end is not None:
-            cells[cell(end)] = "│"
-    if record.interval is not None:
-        for index in range(cell(record.interval[0]), cell(record.interval[1]) + 1):
-            cells[index] = "━"
-    if record.score is not None:
-        cells[cell(record.score)] = "●"
-    return "".join(cells)
-
-
-def _leakage(audits: Sequence[Audit], target: str) -> Table:
-    table = _table(
-        f"{target} leaked",
-        [
-            ("run", "left"),
-            ("worst", "right"),
-            ("95 %", "right"),
-            ("floor to ceiling", "left"),
-            ("floor", "right"),
-            ("ceiling", "right"),
-            ("NAG", "right"),
-            ("bits ≥", "right"),
-            ("paper", "right"),
-        ],
-    )
-    scale = view.scale(audits, target)
-    for audit, name in _named(audits):
-        record = view.worst(audit, target)
-        if record is None:
-            _add(table, [name, *[words.DASH] * 2, "", *[words.DASH] * 5])
-            continue
-        _add(
-            table,
-            [
-                name,
-                words.figure(record.score),
-                words.interval(record.interval),
-                _bar(record, scale),
-                words.figure(record.floor),
-                words.figure(record.ceiling),
-                words.figure(record.nag),
-                words.figure(record.bits),
-                words.figure(view.reported(audit, target)),
-            ],
-        )
-    return table
-
-
-def _utility(audits: Sequence[Audit], target: str) -> Table:
-    table = _table(
-        f"{target} kept",
-        [
-            ("run", "left"),
-            ("own head", "right"),
-            ("fresh head", "right"),
-            ("95 %", "right"),
-            ("floor to ceiling", "left"),
-            ("paper", "right"),
-        ],
-    )
-    scale = view.scale(audits, target)
-    for audit, name in _named(audits):
-        own, fresh = view.own_head(audit, target), view.fresh_head(audit, target)
-        _add(
-            table,
-            [
-                name,
-                words.figure(own.score if own else None),
-                words.figure(fresh.score if fresh else None),
-                words.interval(fresh.interval if fresh else None),
-                _bar(fresh, scale) if fresh else "",
-                words.figure(view.reported(audit, target)),
-            ],
-        )
-    return table
-
-
-def _named(audits: Sequence[Audit]) -> list[tuple[Audit, str]]:
-    """Each audit with the name it goes by beside the others."""
-    names = view.short_names([audit.name for audit in audits])
-    return [
-        (audit, f"{name} (refused)" if audit.verdict == "refused" else name)
-        for audit, name in zip(audits, names, strict=True)
-    ]
+def _print_scan(audit: Audit, console: Console) -> None:
+    leaking, others = view.scan(audit)
+    rows = [*leaking, *others][: tables.MOST_SCANNED]
+    _print_table(console, tables.scan(audit, rows))
+    count = len(leaking) + len(others)
+    if leaking:
+        _print(console, f"  > leaks though nobody declared it: {len(leaking)} of {count}")
+    hidden = count - len(rows)
+    if hidden:
+        leak_too = max(0, len(leaking) - len(rows))
+        above = f", {leak_too} of them above the floor" if leak_too else ", none above its floor"
+        _print(console, f"  and {hidden} others{above}", "dim")
+    if (level := view.scan_level(audit)) is not None:
+        said = f"  intervals at {level:.2%} each, so that all {count} hold together with 95 %"
+        _print(console, said, "dim")
 
 
 def _print_doubts(audits: Sequence[Audit], console: Console) -> None:
@@ -226,7 +103,7 @@ def _print_doubts(audits: Sequence[Audit], console: Console) -> None:
     ):
         lines = [
             f"  {f'{name}: ' if len(audits) > 1 else ''}{doubt.id}: {doubt.text}"
-            for audit, name in _named(audits)
+            for audit, name in tables.named(audits)
             for doubt in find(audit)
         ]
         if lines:

@@ -123,7 +123,8 @@ def _levels(audits: Sequence[Audit], target: str, ceiling: str) -> tuple[Level, 
         chosen = view.worst(audit, target)
         floors = view.yardsticks(audit, target, view.FLOOR)
         for record in floors:
-            found.setdefault(record.attack, []).append(record.score or 0.0)
+            if record.score is not None:
+                found.setdefault(record.attack, []).append(record.score)
         if chosen is not None and chosen.floor is not None and not floors:
             found.setdefault("floor", []).append(chosen.floor)
         if chosen is not None and chosen.ceiling is not None:
