@@ -18,9 +18,9 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
 from small_evidence import write
-from veil.mechanism import ClippedGaussian
 from veil.errors import Refused, VeilError
 from veil.evidence import ATTACK_SPLITS, Evidence
+from veil.mechanism import ClippedGaussian
 from veil.released_file import from_file
 from veil.released_rows import available_memory
 

@@ -16,13 +16,13 @@ from veil.attacks.pairs import recurring_people
 from veil.attacks.reconstruction import Reconstruction
 from veil.attacks.suites import Suite
 from veil.audit import audit_with_pictures, refused
-from veil.mechanism import ClippedGaussian
 from veil.checkpoint import written_beside
 from veil.data.cache import cache_folder
 from veil.data.splits import Splits
 from veil.errors import Refused, VeilError
 from veil.evidence import RECONSTRUCTION, Evidence, of_release
 from veil.gate import Requirement, check_names
+from veil.mechanism import ClippedGaussian
 from veil.onnx_release import OnnxRelease
 from veil.pictures import write_samples
 from veil.recognition import FEWEST_PEOPLE, Recogniser, load_recogniser, train_recogniser

@@ -2,7 +2,7 @@
 
 Four kinds of certificate, each with the assumption it stands on (docs/certificates.md):
 
-- "clipped gaussian": the release ends with clipping and Gaussian noise (`mechanism.ClippedGaussian`).
+- "clipped gaussian": the release ends with clipping and noise (`mechanism.ClippedGaussian`).
 - "finite codebook": the release takes so few values that all attackers can be counted.
 - "linear guardedness": no linear function of the release correlates with the label.
 - "none": nothing is proved, said plainly.

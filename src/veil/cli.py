@@ -182,8 +182,8 @@ def audit(
     """
     from veil import auditing
     from veil.attacks.suites import suite_named
-    from veil.mechanism import mechanism_from
     from veil.gate import exit_status, outcomes, parse, print_outcomes
+    from veil.mechanism import mechanism_from
     from veil.report import print_audit
 
     things = {"RUN": run, "--released": released, "--images": images, "--onnx": onnx}

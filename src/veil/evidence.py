@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from veil.attacks.attack import AttackSplit
 from veil.attacks.features import Releases
-from veil.mechanism import ClippedGaussian
 from veil.data.dataset import MISSING, Label
 from veil.data.splits import Splits
 from veil.errors import Refused, VeilError
+from veil.mechanism import ClippedGaussian
 from veil.method import Obfuscator
 from veil.release import Draws, depends_on_batch, is_random, release_draws, release_split
 from veil.seeds import seed_for

@@ -12,10 +12,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from veil.mechanism import ClippedGaussian
 from veil.data.batch import Batch
 from veil.data.dataset import Label
 from veil.errors import VeilError
+from veil.mechanism import ClippedGaussian
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Certificate(Frozen):
     Attributes:
         kind: how it was proved; "none" says plainly that nothing is.
         target: the label whose inference is bounded; None where any binary label's is.
-        bound: balanced accuracy that no attacker of this kind exceeds; None where nothing is proved.
+        bound: balanced accuracy that no attacker covered exceeds; None where none is proved.
         attackers: whom the bound covers: "all", or only "linear" ones.
         assumption: what must hold for it, in words.
         epsilon, delta: differential privacy of one image's whole release, where it is known.

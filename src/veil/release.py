@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from veil.mechanism import ClippedGaussian
 from veil.data.dataset import Dataset
+from veil.mechanism import ClippedGaussian
 from veil.method import Obfuscator
 from veil.seeds import generator
 

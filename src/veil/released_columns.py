@@ -71,9 +71,14 @@ def labels_of(arrays: Mapping[str, StoredArray], path: Path) -> Labels:
         notes += [note] if note else []
     group = None
     if GROUP in arrays:
-        group, meaning[GROUP], _ = label_column(arrays[GROUP].read(), f"{path}: '{GROUP}'")
+        given = arrays[GROUP].read()
+        group, meaning[GROUP], _ = label_column(given, f"{path}: '{GROUP}'")
         if not meaning[GROUP].is_class:
             raise VeilError(f"{path}: '{GROUP}' holds a quantity; subgroups are classes")
+        if meaning[GROUP] == BINARY and given.dtype.kind != "b":
+            # A subgroup is called by its code, "g=1": it is seldom a question of no or yes.
+            codes = np.unique(given[group != MISSING]).tolist()
+            meaning[GROUP] = Label("binary", tuple(f"{code:.0f}" for code in codes))
     return Labels(columns, meaning, tuple(names["s"]), tuple(names["y"]), group, tuple(notes))
 
 

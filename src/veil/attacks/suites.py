@@ -191,11 +191,8 @@ def full() -> Suite:
         LARGE_RESNET,
     )
     known = {attack.name for attack in suite.attribute}
-    return replace(
-        suite,
-        name="full",
-        attribute=(*suite.attribute, *(attack for attack in more if attack.name not in known)),
-    )
+    attribute = (*suite.attribute, *(attack for attack in more if attack.name not in known))
+    return replace(suite, name="full", attribute=attribute, parts=attribute)
 
 
 SUITES: dict[str, Callable[[], Suite]] = {"quick": quick, "standard": standard, "full": full}

@@ -118,11 +118,16 @@ def _by_subgroup(audit: Audit, whole: Record) -> str:
     of = f"{len(parts)} subgroup{'s' if len(parts) > 1 else ''}"
     if view.reaches_floor(whole):
         found = [p for p in parts if p.floor is not None and not view.reaches_floor(p)]
-        return f", but above the floor {_where(whole, found)}" if found else f", nor in {of}"
+        count = f"{len(found)} of {of}"
+        return (
+            f", but above the floor in {count}: {_where(whole, found)}"
+            if found
+            else (f", nor in any of {of}")
+        )
     found = [part for part in parts if view.below(whole, part)]
-    if not found:
-        return f", not measurably more in any of {of}"
-    return f", and more {_where(whole, found)}"
+    return (
+        f", and more {_where(whole, found)}" if found else f", not measurably more in any of {of}"
+    )
 
 
 def _where(whole: Record, parts: list[Record]) -> str:

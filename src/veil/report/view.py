@@ -32,6 +32,8 @@ def wholes(audit: Audit, target: str) -> tuple[str, ...]:
     One for a subgroup ("Male where Young=no"), two for a combination ("Male+Young").
     """
     names = [name for name in _targets([audit], utility=False) if name != target]
+    if target in useful([audit]):
+        return ()
     for name in names:
         if target.startswith(f"{name} where "):
             return (name,)
