@@ -1,16 +1,19 @@
 """The audit's search beside the exhaustive run: how much sooner it ends, and what it misses.
 
     OMP_NUM_THREADS=2 python benchmarks/bench_suite.py [--kind linear --kind maps] [--suite full]
-        [--rows 8000] [--map-rows 4000] [--seeds 2] [--threads 2] [--repeats 1] [--no-audits]
+        [--rows 8000] [--map-rows 4000] [--seeds 2] [--threads 2] [--repeats 1] [--impatient]
+        [--no-audits]
 
-In about a minute on two idle cores: `--kind threshold --rows 5200 --suite standard --no-audits`.
+In under a minute on two idle cores: `--kind threshold --rows 5200 --suite standard --no-audits`.
 
 Releases are made up, so that it is known how often the best attacker can be right. They are
 divided 60 : 15 : 25 into attack, select and test as a released file is. On each, the search (the
 suite with its plan, `attacks.search.search`) runs beside the yardstick: every attacker of the
 suite in full with every seed, one run after another, and of a perceptron every learning rate and
-decay as a network of its own, trained alone and without halving. Either side gets a fresh copy of
-the release (what one has prepared of it the other must prepare too), the same seeds and threads.
+decay as a network of its own, trained alone and to its end: without halving, and without stopping
+where "select" has long brought nothing, unless `--impatient` grants it that (the convolutional
+networks stop so on both sides). Either side gets a fresh copy of the release (what one has prepared
+of it the other must prepare too), the same seeds and threads.
 
 The worst case of either is its best run on "select", scored on "test". The yardstick chooses from
 several times as many runs and so from more luck: where nothing leaks its score on "select" is the
@@ -22,6 +25,7 @@ Then the time of whole audits of a linear leak. Trees use as many threads as OMP
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +34,7 @@ from functools import partial
 from itertools import product
 from statistics import median
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -39,6 +44,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from veil.attacks import mlp
 from veil.attacks.attack import Attack, Guess
 from veil.attacks.mlp import Mlp
 from veil.attacks.search import STEPS, Candidate, Trial, search
@@ -207,11 +213,18 @@ def apart(a: Guess, b: Guess, s: Array) -> tuple[float, float]:
 
 
 def compare(
-    kinds: Sequence[Kind], rows: dict[Kind, int], suite: Suite, seeds: int, repeats: int
+    kinds: Sequence[Kind],
+    rows: dict[Kind, int],
+    suite: Suite,
+    seeds: int,
+    repeats: int,
+    impatient: bool,
 ) -> None:
     """Print both sides of every kind of release, and whether the search is what it should be."""
     console, progress = Console(width=120), Console(stderr=True)
-    table = Table(title=f"suite {suite.name}, {seeds} seeds", box=box.SIMPLE_HEAD)
+    ends = "its networks may stop early" if impatient else "its perceptrons to their end"
+    title = f"suite {suite.name}, {seeds} seeds; one by one: {ends}"
+    table = Table(title=title, box=box.SIMPLE_HEAD)
     columns = ("release", "", "runs", "wall s", "CPU s", "select", "test", "chosen on select")
     for column in columns:
         number = column in columns[2:-1]
@@ -225,7 +238,9 @@ def compare(
         ]
         found = sorted(runs, key=lambda run: run.seconds)[repeats // 2]
         evidence = made_up(kind, rows[kind])
-        yardstick = measured(one_by_one, evidence, suite.exhaustive(), run_seeds, progress)
+        patience = mlp.PATIENCE if impatient else math.inf
+        with patch.object(mlp, "PATIENCE", patience):
+            yardstick = measured(one_by_one, evidence, suite.exhaustive(), run_seeds, progress)
         s = evidence.labels["s"]["test"]
         missed, reach = apart(found.guess, yardstick.guess, s)
         faster[kind] = yardstick.seconds / found.seconds
@@ -286,13 +301,16 @@ def main(
     seeds: int = 2,
     threads: Annotated[int, typer.Option(help="of torch, for both sides")] = 2,
     repeats: Annotated[int, typer.Option(help="of searches and audits: medians")] = 1,
+    impatient: Annotated[
+        bool, typer.Option("--impatient", help="networks run one by one may stop early too")
+    ] = False,
     audits: Annotated[bool, typer.Option(help="whole audits too")] = True,
 ) -> None:
     """Time the search of a suite beside the exhaustive run, and whole audits."""
     torch.set_num_threads(threads)
     audit(made_up(Kind.LINEAR, 400), "quick", seeds=1)  # imports are not what is timed
     sizes = {name: map_rows if name is Kind.MAPS else rows for name in Kind}
-    compare(kind or list(Kind), sizes, suite_named(suite), seeds, repeats)
+    compare(kind or list(Kind), sizes, suite_named(suite), seeds, repeats, impatient)
     if audits:
         whole_audits(rows, seeds, repeats)
 

@@ -14,13 +14,15 @@ import torch
 from small_evidence import Array, cheap, divided, made_up, tensors, write
 from veil.attacks import suites
 from veil.attacks.attack import Attack, Guess, Ints, Kind, Knowledge, Whole
+from veil.attacks.defenders import DefendersAdversary
 from veil.attacks.linear import Logistic
-from veil.audit import audit
+from veil.audit import audit, audit_with_pictures
 from veil.auditing import audit_file, audit_release
 from veil.data.dataset import Label
 from veil.data.synthfaces import SynthFacesConfig
 from veil.errors import VeilError
 from veil.evidence import Evidence
+from veil.mechanism import ClippedGaussian
 from veil.records import Audit, Record
 from veil.released_file import from_file
 
@@ -345,6 +347,151 @@ def test_the_useful_label_is_scored_by_its_own_and_by_fresh_heads() -> None:
     assert {own.kind, fresh.kind} == {"utility"}
 
 
+# --- parts, draws, quantities, pictures, certificates, undeclared labels ---
+
+
+def test_a_leak_within_a_subgroup_is_found_there() -> None:
+    """One row in five leaks: over all rows the figure is small, within the subgroup it is not."""
+    group = (np.arange(N) % 5 == 0).astype(np.int64)
+    z = np.column_stack([np.where(group == 1, S, RNG.integers(0, 2, N)), NOISE])
+    evidence = made_up(z, S)
+    meaning = {**evidence.meaning, "g": Label("binary", ("0", "1"))}
+    found = run(replace(evidence, subgroups=divided(group), group="g", meaning=meaning))
+    assert list(found.targets) == ["s", "s where g=0", "s where g=1"]
+    inside, outside = (found.targets[f"s where g={g}"].worst for g in (1, 0))
+    assert (found.targets["s"].worst.score or 1) < 0.75
+    assert inside.score == 1.0
+    assert inside.n == (divided(group)["test"] == 1).sum()
+    assert outside.interval is not None
+    assert outside.interval[0] <= 0.5 <= outside.interval[1]
+
+
+def test_the_worst_attacker_is_also_run_on_fewer_draws() -> None:
+    draws = S[:, None, None] + 3 * RNG.normal(size=(N, 16, 1))
+    means = {n: tensors(draws[:, :n].mean(1)) for n in (4, 16)}
+    evidence = replace(
+        made_up(draws[:, 0], S),
+        averaged=means,
+        deviation=tensors(draws.std(1)),
+        random=True,
+    )
+    found = run(evidence)
+    worst = found.targets["s"].worst.attack.split(",")[0]
+    one, four, many = (
+        named(found, name).score or 0
+        for name in (worst, f"{worst}, mean of 4 draws", f"{worst}, mean of 16 draws")
+    )
+    assert one < four < many
+
+
+def test_a_leak_in_the_size_of_the_noise_is_found_in_its_deviation() -> None:
+    """The means say nothing: only how far the draws lie apart does."""
+    draws = (1 + 2 * S[:, None, None]) * RNG.normal(size=(N, 16, 4))
+    evidence = replace(
+        made_up(draws[:, 0], S),
+        averaged={16: tensors(draws.mean(1))},
+        deviation=tensors(draws.std(1)),
+        random=True,
+    )
+    worst = run(evidence).targets["s"].worst
+    assert worst.attack.endswith("mean and deviation of 16 draws")
+    assert (worst.score or 0) > 0.97
+
+
+def test_a_quantity_is_judged_by_what_is_explained_of_it() -> None:
+    age = (40 + 10 * NOISE[:, 0] + 5 * RNG.normal(size=N)).astype(np.float32)
+    evidence = replace(
+        made_up(NOISE, S, originals=images()),
+        private=("age",),
+        labels={"age": divided(age)},
+        meaning={"age": Label("continuous")},
+    )
+    found = run(evidence)
+    worst = found.targets["age"].worst
+    assert (worst.kind, worst.metric, worst.floor) == ("attribute", "r2", 0.0)
+    assert worst.score == pytest.approx(0.8, abs=0.05)
+    assert worst.nag is None
+    assert "positive-control" in [refusal.id for refusal in found.refusals]  # grey 8 x 8 noise
+
+
+def test_pictures_are_rebuilt_where_that_is_asked_for() -> None:
+    rng = np.random.default_rng(9)
+    x = rng.random((N, 3, 12, 12))
+    z = x.reshape(N, -1)[:, :60]
+    evidence = replace(made_up(z, S, originals=x), private=("s", "reconstruction"))
+    found, rebuilt = audit_with_pictures(evidence, cheap(), 1)
+    worst = found.targets["reconstruction"].worst
+    assert (worst.kind, worst.metric) == ("reconstruction", "ssim")
+    assert worst.attack == "linear decoder"
+    assert worst.floor is not None
+    assert (worst.score or 0) > worst.floor
+    assert rebuilt is not None
+    assert rebuilt.test.shape[1:] == (3, 12, 12)
+
+
+def test_certificates_bound_what_attackers_find() -> None:
+    evidence = replace(made_up(NOISE, S), mechanism=ClippedGaussian(clip=0.2, sigma=1.0))
+    found = run(evidence)
+    kinds = [certificate.kind for certificate in found.certificates]
+    assert kinds[0] == "clipped gaussian"
+    worst = found.targets["s"].worst
+    assert worst.certified == pytest.approx(0.5793, abs=1e-4)  # Phi(0.2)
+    assert worst.assumption == found.certificates[0].assumption
+    nothing = run(made_up(NOISE, S))
+    assert nothing.certificates[-1].kind == "none"
+    assert nothing.targets["s"].worst.certified is None
+
+
+def test_a_release_above_its_certificate_is_doubted() -> None:
+    """A code beside the noise: the mechanism was declared of something that is not all."""
+    z = np.column_stack([0.3 * S, NOISE])
+    z[:, 0] += 0.01 * RNG.normal(size=N)
+    evidence = replace(made_up(z, S), mechanism=ClippedGaussian(clip=0.2, sigma=0.95))
+    worst = run(evidence).targets["s"].worst
+    assert "certificate-broken" in [doubt.id for doubt in worst.doubts]
+
+
+def test_a_label_that_nobody_declared_is_found() -> None:
+    hidden, absent = RNG.integers(0, 2, N), RNG.integers(0, 2, N)
+    evidence = made_up(
+        np.column_stack([hidden + 0.3 * NOISE[:, 0], NOISE]),
+        S,
+        private=("s",),
+        more={"hidden": hidden, "absent": absent},
+    )
+    columns = {name: evidence.labels[name] for name in ("hidden", "absent")}
+    evidence = replace(evidence, undeclared=columns, labels={"s": evidence.labels["s"]})
+    assert run(evidence).scan == ()  # a suite that does not scan
+    leaking, silent = audit(evidence, replace(cheap(), scans=True), 1).scan
+    assert (leaking.target, silent.target) == ("hidden", "absent")
+    assert (leaking.score or 0) > 0.9
+    assert silent.interval is not None
+    assert silent.interval[0] <= 0.5
+
+
+def test_the_defenders_own_adversary_is_an_attacker_of_a_white_box() -> None:
+    """It reads the hidden product that the linear attackers beside it cannot."""
+    z = np.column_stack([RNG.choice([-1, 1], N), NOISE])
+    z[:, 1] = z[:, 0] * (2 * S - 1)
+
+    class Product(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            said = self.scale * x[:, 0] * x[:, 1]
+            return torch.stack([-said, said], 1)
+
+    attacks = (Logistic(), DefendersAdversary("as trained"))
+    black = audit(made_up(z, S), cheap(*attacks), 1).targets["s"].worst
+    white = audit(replace(made_up(z, S), networks={"s": Product()}), cheap(*attacks), 1)
+    assert (black.score or 1) < 0.65
+    worst = white.targets["s"].worst
+    assert worst.score == 1.0
+    assert "same-architecture" in [doubt.id for doubt in worst.doubts]
+
+
 # --- refusals ---
 
 
@@ -354,6 +501,15 @@ def test_attackers_that_are_broken_are_refused_a_verdict(monkeypatch: pytest.Mon
     found = run(made_up(NOISE, S))
     assert found.verdict == "refused"
     assert [refusal.id for refusal in found.refusals] == ["below-floor"]
+
+
+def test_an_attacker_that_was_handed_the_answers_is_refused_a_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is as good when its labels are shuffled: the fault is in the evaluation."""
+    use(monkeypatch, Scripted("peeking", tuple(S.tolist()), 0.9, 0.95))
+    found = run(made_up(NOISE, S))
+    assert [refusal.id for refusal in found.refusals] == ["shuffled-control"]
 
 
 def test_originals_that_show_nothing_are_refused_a_verdict() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,16 @@ import torch
 
 from small_evidence import Array, divided, tensors
 from veil import controls
-from veil.attacks.attack import Ints, Knowledge
-from veil.controls import planted_score, shuffled_interval
+from veil.attacks.attack import Guess, Ints, Knowledge
+from veil.attacks.linear import Logistic
+from veil.attacks.search import Candidate
+from veil.controls import (
+    identity_controls,
+    planted_score,
+    quantity_controls,
+    relearned_from_shuffled,
+    shuffled_interval,
+)
 
 Rng = np.random.Generator
 N = 500
@@ -144,3 +153,59 @@ def test_what_was_not_planted_is_not_found(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(torch.nn.functional, "one_hot", nothing)
     assert planted_score(knowledge, test, 0) < 0.65
+
+
+# --- identity, quantities, and the attacker itself ---
+
+
+def people_of_noise(rng: Rng, spread: float) -> tuple[Array, Array]:
+    """80 people with 6 releases each; `spread` 0 makes them all alike."""
+    person = np.repeat(np.arange(80), 6)
+    return spread * rng.normal(size=(80, 12))[person] + rng.normal(size=(480, 12)), person
+
+
+@pytest.mark.parametrize("spread", [0.0, 3.0])
+def test_shuffled_people_are_not_told_apart_and_planted_ones_are(spread: float) -> None:
+    z, person = people_of_noise(np.random.default_rng(4), spread)
+    knowledge, test = knowledge_of(z, person, 0)
+    control = identity_controls(replace(knowledge, target="identity"), test, 0)
+    assert control.chance == 0.5
+    assert control.shuffled[0] <= 0.5
+    assert control.shuffled[1] < 0.65
+    assert control.planted > 0.95
+
+
+def test_a_shuffled_quantity_is_not_learned_and_a_planted_one_is() -> None:
+    rng = np.random.default_rng(5)
+    z = rng.normal(size=(N, 12))
+    age = (40 + 5 * z[:, 0] + rng.normal(size=N)).astype(np.float32)
+    knowledge, test = knowledge_of(z, age, 0)
+    control = quantity_controls(knowledge, test.astype(np.float32), 0)
+    assert control.chance == 0.0
+    assert control.shuffled[0] <= 0.0
+    assert control.planted > 0.95
+
+
+@dataclass(frozen=True)
+class Peeking(Logistic):
+    """An attacker with a fault: whatever it learns from, it was handed the labels of test."""
+
+    truth: tuple[int, ...] = ()
+
+    def run(self, knowledge: Knowledge, seed: int) -> Guess:
+        honest = super().run(knowledge, seed)
+        seen = np.log(np.where(np.eye(2)[list(self.truth)], 0.9, 0.1)).astype(np.float32)
+        return replace(honest, test=seen)
+
+
+@pytest.mark.parametrize("case", [only_the_task, noise, long_tails, duplicates])
+def test_an_attacker_that_peeks_beats_chance_on_every_shuffle_and_an_honest_one_does_not(
+    case: Callable[[Rng], tuple[Array, Array]],
+) -> None:
+    """No stand-in would notice: the fault is in the attacker itself."""
+    z, s = case(np.random.default_rng(6))
+    knowledge, test = knowledge_of(z, s, 2)
+    peeking = Candidate(Peeking(truth=tuple(test.tolist())), knowledge)
+    assert relearned_from_shuffled(peeking, test, 0) == 1.0
+    for seed in range(5):
+        assert relearned_from_shuffled(Candidate(Logistic(), knowledge), test, seed) <= 0.52

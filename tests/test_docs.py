@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
-from veil import demo, runs
-from veil.attacks import suites
+from small_evidence import cheap
+from veil import demo, doubts, runs
 from veil.cli import app
 from veil.config import RunConfig, data_config, parse, read
 from veil.data.dataset import BINARY, IDENTITY
@@ -59,14 +60,11 @@ def pages_with(found: Callable[[Path], object]) -> list[Path]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working folder with its own cache; suites added by what runs are taken back."""
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with its own cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VEIL_CACHE", str(tmp_path / "cache"))
-    before = dict(suites.SUITES)
-    yield tmp_path
-    suites.SUITES.clear()
-    suites.SUITES.update(before)
+    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -218,23 +216,27 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_generated_pages_are_current() -> None:
-    """doubts.md and audit.md say what the code says; mend with `python docs/generate.py`."""
+    """The pages say what the code says; mend with `python docs/generate.py`."""
     generate = runpy.run_path(str(ROOT / "docs/generate.py"))
     assert (ROOT / "docs/doubts.md").read_text("utf-8") == generate["doubts_page"]()
     page = (ROOT / "docs/audit.md").read_text("utf-8")
     assert generate["audit_page"](page) == page
+    assert json.loads((ROOT / "docs/audit.schema.json").read_text("utf-8")) == generate["schema"]()
     assert set(generate["REFUSALS"]) < EXPLANATIONS.keys()
 
 
 def test_refusals_and_doubts_are_told_apart_as_the_code_does() -> None:
     """What `refusals_of` raises is a refusal on the page, what `about_worst` raises a doubt."""
     refusals = set(runpy.run_path(str(ROOT / "docs/generate.py"))["REFUSALS"])
-    named = {
-        function: set(map(str, function.__code__.co_consts)) & EXPLANATIONS.keys()
-        for function in (refusals_of, about_worst)
-    }
-    assert named[refusals_of] <= refusals
-    assert named[about_worst] == EXPLANATIONS.keys() - refusals
+    assert ids_in(refusals_of) <= refusals
+    assert ids_in(about_worst) == EXPLANATIONS.keys() - refusals
+
+
+def ids_in(function: Any) -> set[str]:
+    """The doubts that a function of `veil.doubts` names, or those that it calls."""
+    names = set(map(str, function.__code__.co_consts)) & EXPLANATIONS.keys()
+    called = [getattr(doubts, name, None) for name in function.__code__.co_names]
+    return names.union(*(ids_in(f) for f in called if isinstance(f, FunctionType)))
 
 
 def test_words_that_veil_does_not_use() -> None:
@@ -251,13 +253,14 @@ def test_words_that_veil_does_not_use() -> None:
     ("example", "sizes"),
     [
         ("audit_your_own", {"people": 80}),
+        ("audit_a_folder", {"people": 160, "suite": cheap()}),
         ("train_and_release", {"people": 60, "epochs": 1}),
         ("add_an_attack", {"rows": 200}),
     ],
 )
 @pytest.mark.usefixtures("desk")
 def test_examples_run(
-    example: str, sizes: dict[str, int], capsys: pytest.CaptureFixture[str]
+    example: str, sizes: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = runpy.run_path(str(ROOT / "examples" / f"{example}.py"))["main"](**sizes)
     said = capsys.readouterr().out
@@ -271,6 +274,7 @@ def test_examples_run(
 def test_every_example_is_tested() -> None:
     assert {path.stem for path in ROOT.glob("examples/*.py")} == {
         "add_an_attack",
+        "audit_a_folder",
         "audit_your_own",
         "train_and_release",
     }

@@ -238,6 +238,7 @@ class _Auditor:
             len(self.seeds),
             self.seed,
             self.advance,
+            self.suite.heads["attribute"],
         )
         self.records += records
         rebuilt = [r for r in records if r.family == RECONSTRUCTION] or records[:1]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from veil.attacks.defenders import DefendersAdversary
 from veil.attacks.search import Candidate, Trial, part_of
 from veil.controls import (
     Control,
@@ -21,7 +22,7 @@ from veil.scoring import balanced, log_softmax
 from veil.seeds import seed_for
 from veil.targets import Target
 
-DEFENDERS = "defender's own"
+DEFENDERS = DefendersAdversary.family
 
 
 class Curve(NamedTuple):

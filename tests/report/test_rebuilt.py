@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rebuilt_fakes import CLIPPED, DROPPED, everything, scanned
-from report_fakes import audit, pictures, realistic, record, write_run
+from report_fakes import ONE_DRAW, audit, pictures, realistic, record, write_run
 from rich.console import Console
 
 from veil.errors import VeilError
@@ -183,7 +183,13 @@ def test_dropped_attackers_are_marked_and_come_after_those_that_ran_in_full(
 def test_leakage_by_draws_is_of_the_worst_attacker_alone(tmp_path: Path) -> None:
     given = everything()
     found = [(draws, r.score) for draws, r in view.by_draws(given, "Male")]
-    assert found == [(1, 0.55), (4, 0.6), (16, 0.67), (50, 0.72)]  # 0.70 is mean *and deviation*
+    assert found == [(1, 0.55), (4, 0.6), (16, 0.67), (50, 0.72)]
+    both = record("s", 0.8, attack="mlp, mean and deviation of 4 draws", config={"draws": 4})
+    mean = record("s", 0.7, attack="mlp, mean of 4 draws", config={"draws": 4})
+    other = record("s", 0.7, attack="mlp 64", config={"draws": 1})
+    single = record("s", 0.6, attack="mlp", config={"draws": 1})
+    of_means = view.by_draws(audit("x", both, other, mean, single), "s")
+    assert [(draws, r.score) for draws, r in of_means] == [(1, 0.6), (4, 0.7)]
     assert view.by_draws(given, "Young") == []
     page = html(tmp_path, given)
     assert page.count("by number of draws averaged</h4>") == 1  # Male alone
@@ -210,6 +216,14 @@ def test_everything_fits_in_100_columns() -> None:
     assert max(map(len, lines)) <= 100
     assert any(line.startswith(">  Male where Young=no") for line in lines)
     assert not any("None" in line or "nan" in line.split() for line in lines)
+
+
+def test_doubts_name_their_target_where_several_are_attacked() -> None:
+    rows = [record(name, 0.7, doubts=(ONE_DRAW,)) for name in ("Male", "Young")]
+    both, one = printed(audit("x", *rows)), printed(audit("x", rows[0]))
+    assert [f"one-draw ({name}): A random" in both for name in ("Male", "Young")] == [True, True]
+    assert "Other doubts" not in both
+    assert "one-draw: A random" in one
 
 
 def test_many_targets_stand_below_one_another_and_few_side_by_side(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from veil.report import view, words
 from veil.report.columns import columns
 
 MOST_ATTACKERS = 12
-WIDEST = 3  # targets side by side in one table
+WIDEST = 12  # columns of targets side by side: six of what leaks, three of what is kept
 
 
 def summary(audits: Sequence[Audit]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def summary(audits: Sequence[Audit]) -> dict[str, Any]:
     return {
         "leaked": leaked,
         "kept": kept,
-        "wide": len(leaked) + len(kept) <= WIDEST,
+        "wide": 6 * len(leaked) + 3 * len(kept) <= WIDEST,
         "certified": any(record.certified is not None for record in known),
         "metrics": {
             target: next((r.metric for r in known if r.target == target), "") for target in leaked

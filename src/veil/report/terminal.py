@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from veil.records import Audit, Doubt
+from veil.records import Audit, Record
 from veil.report import terminal_tables as tables
 from veil.report import verdicts, view
 from veil.report.comparing import comparison
@@ -44,6 +44,8 @@ def print_audit(audit: Audit, console: Console) -> None:
         _print(console, f"  {note}", "dim")
     if names := _parts(audit):
         _print_table(console, tables.parts(audit, names))
+        if any(tables.leaks_more(audit, name) for name in names):
+            _print(console, "  > leaks measurably more than everybody's", "dim")
     if audit.scan:
         _print_scan(audit, console)
     _print_doubts([audit], console)
@@ -98,13 +100,13 @@ def _print_doubts(audits: Sequence[Audit], console: Console) -> None:
     """Refusals, then doubts on the verdicts, then all others; each once for each run."""
     for title, find in (
         ("Refusals", _refusals),
-        ("Doubts on the verdict", view.verdict_doubts),
+        ("Doubts on the verdict", _verdict_doubts),
         ("Other doubts", _other_doubts),
     ):
         lines = [
-            f"  {f'{name}: ' if len(audits) > 1 else ''}{doubt.id}: {doubt.text}"
+            f"  {f'{name}: ' if len(audits) > 1 else ''}{line}"
             for audit, name in tables.named(audits)
-            for doubt in find(audit)
+            for line in find(audit)
         ]
         if lines:
             console.print()
@@ -113,10 +115,24 @@ def _print_doubts(audits: Sequence[Audit], console: Console) -> None:
             _print(console, line)
 
 
-def _refusals(audit: Audit) -> list[Doubt]:
-    return list(audit.refusals)
+def _refusals(audit: Audit) -> list[str]:
+    return [f"{refusal.id}: {refusal.text}" for refusal in audit.refusals]
 
 
-def _other_doubts(audit: Audit) -> list[Doubt]:
-    verdict = view.verdict_doubts(audit)
-    return [d for record in audit.records for d in record.doubts if d not in verdict]
+def _verdict_doubts(audit: Audit) -> list[str]:
+    return _doubts(audit, [summary.worst for summary in audit.targets.values()])
+
+
+def _other_doubts(audit: Audit) -> list[str]:
+    verdict = _verdict_doubts(audit)
+    return [line for line in _doubts(audit, audit.records) if line not in verdict]
+
+
+def _doubts(audit: Audit, records: Sequence[Record]) -> list[str]:
+    """Each doubt, with its target where several are attacked."""
+    several = len(view.attacked([audit])) > 1
+    return [
+        f"{doubt.id}{f' ({record.target})' if several else ''}: {doubt.text}"
+        for record in records
+        for doubt in record.doubts
+    ]

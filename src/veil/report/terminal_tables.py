@@ -71,7 +71,7 @@ def _cells(record: Record, scale: view.Scale, beside: tuple[str, str]) -> list[s
 def parts(audit: Audit, names: Sequence[str]) -> Table:
     """The targets that are parts of others; those that leak more than their whole are marked."""
     table = _table(
-        "Subgroups and combinations (>: leaks measurably more than everybody's)",
+        "Subgroups and combinations",
         [
             ("", "left"),
             ("target", "left"),
@@ -85,12 +85,19 @@ def parts(audit: Audit, names: Sequence[str]) -> Table:
     records = [audit.targets[name].worst for name in names]
     scale = view.scale_of(records)
     for name, record in zip(names, records, strict=True):
-        whole = view.wholes(audit, name)
-        more = len(whole) == 1 and view.below(audit.targets[whole[0]].worst, record)
+        more = leaks_more(audit, name)
         cells = [name, words.figure(record.score), words.interval(record.interval)]
         cells += [_bar(record, scale), words.figure(record.floor), f"{record.n:,}"]
         _add(table, [">" if more else "", *cells], "bold" if more else "")
     return table
+
+
+def leaks_more(audit: Audit, name: str) -> bool:
+    """Whether a subgroup leaks more than everybody, by more than both intervals."""
+    whole = view.wholes(audit, name)
+    if len(whole) != 1:
+        return False
+    return view.below(audit.targets[whole[0]].worst, audit.targets[name].worst)
 
 
 def scan(audit: Audit, rows: Sequence[Record]) -> Table:
