@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from small_evidence import cheap
 from veil import demo, doubts, runs
+from veil.attacks.neighbours import Neighbours
 from veil.cli import app
 from veil.config import RunConfig, data_config, parse, read
 from veil.data.dataset import BINARY, IDENTITY
@@ -197,6 +198,17 @@ def test_make_targets_exist() -> None:
     assert {"demo", "test"} <= named <= targets
 
 
+def test_the_rooms_stand_in_the_order_that_is_checked() -> None:
+    """The layers of docs/architecture.md are those of pyproject.toml, and every room is named."""
+    page = ROOT / "docs/architecture.md"
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    layers = tools["importlinter"]["contracts"][0]["layers"]
+    assert blocks(page, "text")[0].splitlines() == layers[::-1]
+    text = page.read_text("utf-8")
+    for room in re.findall(r"\w+", " ".join(layers)):
+        assert f"`{room}.py`" in text or f"`{room}/`" in text, room
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text("utf-8")):
@@ -253,7 +265,7 @@ def test_words_that_veil_does_not_use() -> None:
     ("example", "sizes"),
     [
         ("audit_your_own", {"people": 80}),
-        ("audit_a_folder", {"people": 160, "suite": cheap()}),
+        ("audit_a_folder", {"people": 160, "suite": cheap(Neighbours("whitened"))}),
         ("train_and_release", {"people": 60, "epochs": 1}),
         ("add_an_attack", {"rows": 200}),
     ],

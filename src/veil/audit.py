@@ -226,7 +226,8 @@ class _Auditor:
         reported = {"reported": self.evidence.reported.get(target.name)}
         records = [record.model_copy(update=reported) for record in records]
         self.records += [*records, *([ceiling] if ceiling else [])]
-        best = max(records, key=lambda record: record.select or 0.0)
+        whole = [record for record in records if "dropped" not in record.config]
+        best = max(whole, key=lambda record: record.select or 0.0)
         self.targets[target.name] = TargetSummary(kind="utility", worst=best)
 
     def reconstruction(self) -> None:

@@ -115,13 +115,14 @@ class Target:
         )
 
     def candidates(self, attacks: Sequence[Attack], feeds: Sequence[Feed]) -> list[Candidate]:
-        """The attackers that can run on these feeds; feeds share what is prepared of them."""
+        """The attackers that can run on these feeds; who never looks at a release runs on one."""
         held = [(feed, self.knowledge(feed.z)) for feed in feeds]
         return [
             Candidate(attack, knowledge, feed.name, feed.draws)
             for feed, knowledge in held
             for attack in attacks
             if attack.unfit_for(knowledge) is None
+            and not (attack.family == "constant" and feed.draws > 1)
         ]
 
     def on_select(self, guess: Guess, seed: int) -> float:

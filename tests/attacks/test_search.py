@@ -88,15 +88,21 @@ def test_the_best_run_in_full_with_every_seed_and_the_worst_do_not() -> None:
     assert [len(t.guesses) for t in trials if t.share == 1] == [1, 2, 2]
     rows = len(divided(S)["attack"])
     share = trials[0].share
-    assert share == pytest.approx(1500 / rows)
-    assert ("told 0", 1500, round(100 * share)) in RUNS
+    assert share == pytest.approx(1000 / rows)
+    assert ("told 0", 1000, round(100 * share)) in RUNS
     assert ("told 0", rows, 100) not in RUNS
     assert [run for run in RUNS if run[0] == "told 11"].count(("told 11", rows, 100)) == 2
-    assert trials[0].learned.shape == (1500,)
+    assert trials[0].learned.shape == (1000,)
 
 
-def test_the_best_of_every_family_runs_in_full() -> None:
-    attacks = [*MANY, Told("odd", 0.5, family="patterns")]
+def test_the_best_of_every_trained_family_runs_in_full() -> None:
+    """One that is solved has shown on a part of its releases what it can; time hides nothing."""
+
+    class Solved(Told):
+        def shortened(self, share: float) -> Told:
+            return self
+
+    attacks = [*MANY, Told("odd", 0.5, family="boosting"), Solved("solved", 0.5, "patterns")]
     trials = found(attacks, Plan(kept=0.1))
     assert [t.candidate.name for t in trials if t.share == 1] == ["told 11", "odd"]
 

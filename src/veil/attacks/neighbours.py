@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -63,7 +63,7 @@ class Neighbours(Whole):
 
 
 @dataclass(frozen=True)
-class RandomFeatures(Whole):
+class RandomFeatures:
     """Logistic regression on random Fourier features of a Gaussian kernel (Rahimi & Recht, 2007).
 
     Attributes:
@@ -86,6 +86,9 @@ class RandomFeatures(Whole):
 
     def unfit_for(self, knowledge: Knowledge) -> str | None:
         return None
+
+    def shortened(self, share: float) -> RandomFeatures:
+        return replace(self, features=max(len(self.widths), round(self.features * share)))
 
     def run(self, knowledge: Knowledge, seed: int) -> Guess:
         x = prepare(knowledge.z, self.preparation)

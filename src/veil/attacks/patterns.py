@@ -41,9 +41,18 @@ class Patterns(Whole):
         return None
 
     def run(self, knowledge: Knowledge, seed: int) -> Guess:
-        x = standardise(special_values(knowledge.z))
+        x = standardise(_varied(special_values(knowledge.z)))
         learn = logistic_guess if self.learner == "logistic" else boosted_guess
         return learn(x, knowledge)
+
+
+def _varied(x: Splits) -> Splits:
+    """Without the columns that are the same for all of "attack"; one is kept where all are."""
+    known = x["attack"]
+    varied = (known != known[0]).any(0)
+    if not varied.any():
+        varied[0] = True
+    return {split: v[:, varied] for split, v in x.items()}
 
 
 def special_values(z: Splits) -> dict[AttackSplit, Tensor]:

@@ -1,9 +1,9 @@
 """Successive halving over attackers: most are dropped on "select" before they have cost much.
 
 Every attacker first runs on a part of its releases, and for a part of its time. The best of them,
-and the best of each family, run in full; the best of those run with more seeds. (Jamieson and
-Talwalkar, AISTATS 2016, with one rung and a guard for families.) Without a plan every attacker
-runs in full with every seed: the yardstick that the search must agree with.
+and the best of each family that is trained, run in full; the best of those run with more seeds.
+(Jamieson and Talwalkar, AISTATS 2016, with one rung and a guard for families.) Without a plan every
+attacker runs in full with every seed: the yardstick that the search must agree with.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ class Plan:
     Attributes:
         share: of the rows of "attack", and of the training time, in the first rung.
         fewest: rows in the first rung at least; where that is more than half of all, there is none.
-        kept: share of the attackers that run in full (and the best of each family).
+        kept: share of the attackers that run in full. Of attackers that are trained, which a short
+            time may hide, the best of each family does too.
         finalists: attackers that run with every seed.
     """
 
     share: float = 0.25
-    fewest: int = 1500
-    kept: float = 0.3
+    fewest: int = 1000
+    kept: float = 0.15
     finalists: int = 3
 
 
@@ -167,15 +168,14 @@ def with_attack_rows(knowledge: Knowledge, rows: NDArray[np.int64]) -> Knowledge
 
 
 def _survivors(trials: dict[int, Trial], plan: Plan) -> list[int]:
-    """The best candidates by their screening score, and the best of each family on each feed."""
+    """The best by their screening score, and the best of each trained family on each feed."""
     order = sorted(trials, key=lambda i: -trials[i].best)
     kept = set(order[: max(1, round(plan.kept * len(order)))])
     families: set[tuple[str, str]] = set()
     for i in order:
-        candidate = trials[i].candidate
-        group = (candidate.attack.family, candidate.feed)
-        if group not in families:
-            families.add(group)
+        attack, feed = trials[i].candidate.attack, trials[i].candidate.feed
+        if (attack.family, feed) not in families and attack.shortened(trials[i].share) != attack:
+            families.add((attack.family, feed))
             kept.add(i)
     return sorted(kept)
 
