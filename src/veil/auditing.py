@@ -57,7 +57,7 @@ def audit_run(
             "reconstruction".
         group: a class label by whose values the leakage is reported apart.
         recogniser: see `recognition.load_recogniser`; by default one is trained on the people of
-            "attack".
+            "attack" and "select".
         gate: requirements whose names are checked before the attack; `gate.outcomes` judges them.
     """
     loaded = load(run, console)

@@ -209,7 +209,7 @@ def audit(
     proved = mechanism_from(mechanism) if mechanism else None
     audited = things[named[0]]
     assert audited is not None
-    out = out or (run / "audit.json" if run else audited.with_suffix(".audit.json"))
+    out = out or (run / "audit.json" if run else audited.resolve().with_suffix(".audit.json"))
     _refuse_overwriting(out, force)
     chosen = suite_named(suite).exhaustive() if exhaustive else suite_named(suite)
     effort = (chosen, seeds, seed, _console(quiet))

@@ -11,6 +11,7 @@ from veil.attacks.attack import Floats, Guess
 from veil.evidence import Columns, Evidence
 from veil.metrics import information_bits, quantity_scores, r2
 from veil.records import Record, RecordKind
+from veil.scoring import floor_rows
 from veil.seeds import seed_for
 from veil.statistics import r2_interval
 
@@ -88,19 +89,7 @@ def quantity_floors(evidence: Evidence, name: str) -> dict[str, Record]:
         means = np.where(counts > 0, sums / counts.clip(1), baseline)
         reached = r2(s["test"], means[y["test"]], baseline)
         best["label only"] = max(0.0, reached, best.get("label only", 0.0))
-    return {
-        key: Record(
-            target=name,
-            kind="attribute",
-            attack=key,
-            family="floor",
-            metric="r2",
-            score=value,
-            interval=None,
-            n=len(s["test"]),
-        )
-        for key, value in best.items()
-    }
+    return floor_rows(name, "r2", best, len(s["test"]))
 
 
 def quantity_bits(guess: Guess, s: Columns) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -132,7 +132,7 @@ def floor_records(evidence: Evidence, name: str) -> dict[str, Record]:
     learn_s = np.concatenate([s["attack"], s["select"]])
     best: dict[str, float] = {"majority": 1 / len(np.unique(s["test"]))}
     for task in evidence.utility:
-        if task == "identity":
+        if task not in evidence.labels or not evidence.meaning[task].is_class:
             continue
         y, answer = evidence.labels[task], evidence.answers.get(task)
         found = floors(
@@ -145,18 +145,23 @@ def floor_records(evidence: Evidence, name: str) -> dict[str, Record]:
         for key, value in {"label only": found.label_only, "copy floor": found.copy}.items():
             if value is not None:
                 best[key] = max(value, best.get(key, 0.0))
+    return floor_rows(name, "balanced_accuracy", best, len(s["test"]))
+
+
+def floor_rows(target: str, metric: str, scores: Mapping[str, float], n: int) -> dict[str, Record]:
+    """The records of floors, by name."""
     return {
-        key: Record(
-            target=name,
+        name: Record(
+            target=target,
             kind="attribute",
-            attack=key,
+            attack=name,
             family="floor",
-            metric="balanced_accuracy",
-            score=value,
+            metric=metric,
+            score=score,
             interval=None,
-            n=len(s["test"]),
+            n=n,
         )
-        for key, value in best.items()
+        for name, score in scores.items()
     }
 
 

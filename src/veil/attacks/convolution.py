@@ -138,7 +138,9 @@ class AiaAdversary(_Convolution):
 
 @dataclass(frozen=True)
 class ResidualAttacker(_Convolution):
-    """A ResNet-10 at half width; the CIFAR stem up to 32 pixels, the ImageNet stem above.
+    """A residual network; the CIFAR stem up to 32 pixels, the ImageNet stem above.
+
+    By default a ResNet-10 at half width.
 
     Attributes:
         blocks: residual blocks in each stage.
