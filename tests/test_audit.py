@@ -489,6 +489,7 @@ def test_the_defenders_own_adversary_is_an_attacker_of_a_white_box() -> None:
     assert (black.score or 1) < 0.65
     worst = white.targets["s"].worst
     assert worst.score == 1.0
+    assert white.verdict == "given"  # what it knows, it was not told by shuffled labels
     assert "same-architecture" in [doubt.id for doubt in worst.doubts]
 
 

@@ -106,12 +106,12 @@ def at(low: float, high: float) -> Record:
 REFUSALS: list[tuple[str | None, Record, dict[str, Any]]] = [
     (None, record(), {}),
     (None, record(), {"ceiling": None}),
-    ("below-floor", at(0.40, 0.49), {}),
-    (None, at(0.40, 0.51), {}),
+    ("below-floor", at(0.40, 0.48), {}),
+    (None, at(0.40, 0.49), {}),  # below chance at 95 %, not at 99 %
     ("below-floor", at(0.55, 0.65), {"copy": 0.682}),
     (None, at(0.55, 0.69), {"copy": 0.682}),
     ("below-floor", at(0.20, 0.30), {"chance": 1 / 3, "shuffled": (0.3, 0.34)}),
-    ("below-floor", at(0.40, 0.49), {"copy": 0.682}),
+    ("below-floor", at(0.40, 0.48), {"copy": 0.682}),
     ("above-ceiling", at(0.93, 0.96), {}),
     (None, at(0.91, 0.96), {}),
     ("shuffled-control", record(), {"shuffled": (0.51, 0.55)}),
@@ -136,7 +136,7 @@ def test_a_refusal_names_its_target_and_its_numbers() -> None:
     said = refusals_of(
         at(0.55, 0.65), None, chance=0.5, copy=0.682, shuffled=(0.4, 0.6), planted=1.0, peeks=None
     )
-    assert said[0].text.startswith("s: at most 0.650, copy floor 0.682: ")
+    assert said[0].text.startswith("s: at most 0.666, copy floor 0.682: ")
 
 
 def test_every_id_in_the_code_is_explained_and_every_explanation_is_used() -> None:

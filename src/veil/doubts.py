@@ -17,6 +17,7 @@ MORE_GAIN: Final = 0.01
 FITTED: Final = 0.90
 PLANTED_FOUND: Final = 0.90
 PEEKED: Final = 0.02
+WIDER: Final = 2.576 / 1.960
 SIMPLE_FAMILIES: Final = ("linear", "neighbours")
 STRONG_FAMILIES: Final = ("mlp", "convolution")
 
@@ -28,7 +29,7 @@ EXPLANATIONS: Final[dict[str, tuple[str, str, str]]] = {
         "divide by person and audit again",
     ),
     "below-floor": (
-        "the worst attacker's whole interval lies below the majority or the copy floor",
+        "the worst attacker's whole 99 % interval lies below the majority or the copy floor",
         "the attacker is broken: doing nothing, or copying the public task, would beat it",
         "look for a wrong label coding or splits of different kinds",
     ),
@@ -262,7 +263,11 @@ def refusals_of(
     """
     raised = []
     assert worst.interval is not None
+    assert worst.score is not None
     low, high = worst.interval
+    # Of releases that hold nothing one in forty has its 95 % interval below chance; of 99 %
+    # intervals one in two hundred.
+    high = worst.score + WIDER * (high - worst.score)
     target = worst.target
     if high < chance:
         raised.append(doubt("below-floor", f"{target}: at most {high:.3f}, chance {chance:.3f}"))

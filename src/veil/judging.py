@@ -88,11 +88,10 @@ def refusals_about(
 ) -> tuple[Doubt, ...]:
     """Why no verdict on a private target may be given; empty when one may."""
     control = _controls(target, seed)
-    peeks = (
-        relearned_from_shuffled(trial.candidate, target.column["test"], seed)
-        if target.kind == "attribute"
-        else None
-    )
+    peeks = None
+    # The defender's adversary knows true labels before it sees the attacker's.
+    if target.kind == "attribute" and trial.candidate.attack.family != DEFENDERS:
+        peeks = relearned_from_shuffled(trial.candidate, target.column["test"], seed)
     return refusals_of(
         worst,
         ceiling,
