@@ -20,7 +20,8 @@ from torch import Tensor
 import veil
 from veil.attacks.attack import Ints
 from veil.data.synthfaces import SynthFacesConfig
-from veil.recognition import Recipe, recognition, train_recogniser
+from veil.recogniser_training import Recipe, train_recogniser
+from veil.recognition import recognition
 
 SHIPPED = Path(veil.__file__).parent / "weights" / "synthfaces-recogniser.safetensors"
 TRAINED_ON, FRESH = 7_301_977, 7_301_978

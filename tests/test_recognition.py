@@ -19,14 +19,13 @@ from veil.data.splits import SHARES, divide
 from veil.data.synthfaces import SynthFacesConfig, faces
 from veil.errors import VeilError
 from veil.image_quality import perceptual_distance
+from veil.recogniser_training import Recipe, train_recogniser
 from veil.recognition import (
     FaceNet,
-    Recipe,
     Recogniser,
     TrainedRecogniser,
     load_recogniser,
     recognition,
-    train_recogniser,
 )
 
 SHORT = Recipe(steps=40, people=32)

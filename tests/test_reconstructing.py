@@ -30,7 +30,7 @@ from veil.evidence import ATTACK_SPLITS, Evidence
 from veil.image_quality import ms_ssim, perceptual_distance, psnr, ssim
 from veil.metrics import eer, tar_at_far
 from veil.recognition import Recogniser
-from veil.reconstructing import mean_interval, reconstruction_records, rows_shown
+from veil.reconstructing import reconstruction_records, rows_shown
 from veil.records import Record
 from veil.seeds import seed_for
 
@@ -386,28 +386,3 @@ def test_without_originals_there_is_nothing_to_score_against() -> None:
     evidence = replace(world(), originals=None)
     with pytest.raises(VeilError, match="original images"):
         reconstruction_records(evidence, [LinearDecoder()], None, 1, 0, lambda *_: None)
-
-
-def test_the_interval_of_a_mean_is_that_of_people() -> None:
-    rng = np.random.default_rng(0)
-    values = rng.normal(0.5, 0.1, 200)
-    low, high = mean_interval(values, None, 0)
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.08)
-    assert low < values.mean() < high
-    people = np.repeat(np.arange(200), 4)
-    thrice = mean_interval(np.repeat(values, 4), people, 0)
-    assert thrice == pytest.approx((low, high), abs=2e-3)  # copies of a picture add nothing
-    unknown = mean_interval(np.repeat(values, 4), None, 0)
-    assert unknown[1] - unknown[0] < 0.6 * (high - low)
-    assert mean_interval(values, np.zeros(200, dtype=np.int64), 0) == (values.min(), values.max())
-
-
-def test_the_interval_of_a_mean_covers_for_few_people() -> None:
-    rng = np.random.default_rng(1)
-    people = np.repeat(np.arange(8), 3)
-    hits = 0
-    for trial in range(200):
-        values = np.repeat(rng.normal(0, 1, 8), 3) + rng.normal(0, 0.3, 24)
-        low, high = mean_interval(values, people, trial, resamples=400)
-        hits += low <= 0 <= high
-    assert hits >= 180

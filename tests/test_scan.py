@@ -17,9 +17,9 @@ from veil.attacks.attack import AttackSplit
 from veil.attacks.multilabel import STAGES, UNSEEN, Labels
 from veil.data.dataset import BINARY, Label
 from veil.evidence import ATTACK_SPLITS, Evidence
+from veil.floors import floors
 from veil.records import Record
 from veil.scan import scan
-from veil.statistics import floors
 
 SIZES = (700, 300, 900)
 Array = NDArray[Any]

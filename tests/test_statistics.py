@@ -1,4 +1,4 @@
-"""Intervals and floors against closed forms, enumerations and slow loops.
+"""Intervals and tests against closed forms, enumerations and slow loops.
 
 That the intervals cover what they claim is shown by simulation in test_coverage.py.
 """
@@ -6,7 +6,6 @@ That the intervals cover what they claim is shown by simulation in test_coverage
 from __future__ import annotations
 
 import math
-from itertools import product
 
 import numpy as np
 import pytest
@@ -192,44 +191,27 @@ def test_unknown_people_are_each_their_own() -> None:
     assert statistics.people_of(None, 3).tolist() == [0, 1, 2]
 
 
-def test_the_best_map_beats_every_other_map() -> None:
-    rng = np.random.default_rng(2)
-    y = rng.integers(0, 4, 300)
-    s = np.where(rng.random(300) < 0.6, y % 3, rng.integers(0, 3, 300))
-    best = balanced_accuracy(s, statistics.best_map(y, s, 4)[y])
-    every = [balanced_accuracy(s, np.array(m)[y]) for m in product(range(3), repeat=4)]
-    assert best == pytest.approx(max(every))
+def test_the_interval_of_a_mean_is_that_of_people() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.5, 0.1, 200)
+    low, high = statistics.mean_interval(values, None, 0)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.08)
+    assert low < values.mean() < high
+    people = np.repeat(np.arange(200), 4)
+    thrice = statistics.mean_interval(np.repeat(values, 4), people, 0)
+    assert thrice == pytest.approx((low, high), abs=2e-3)  # copies of a picture add nothing
+    unknown = statistics.mean_interval(np.repeat(values, 4), None, 0)
+    assert unknown[1] - unknown[0] < 0.6 * (high - low)
+    alone = statistics.mean_interval(values, np.zeros(200, dtype=np.int64), 0)
+    assert alone == (values.min(), values.max())
 
 
-def test_floors_of_a_recorded_table() -> None:
-    """n(s, y) = 40 10 / 12 38: copying y is right for 0.78 of either measure; V = 0.56."""
-    s = np.repeat([0, 0, 1, 1], [40, 10, 12, 38])
-    y = np.repeat([0, 1, 0, 1], [40, 10, 12, 38])
-    found = statistics.floors(y, s, y, s, test_answer=y)
-    assert (found.majority, found.label_only, found.copy) == pytest.approx((0.5, 0.78, 0.78))
-    assert found.highest == pytest.approx(0.78)
-    for utility, floor in ((0.95, 0.73), (0.8, 0.58), (0.6, 0.38)):
-        assert statistics.copy_floor(0.78, utility) == pytest.approx(floor)
-    assert statistics.floors(None, s, None, s) == statistics.Floors(0.5)
-
-
-def test_copying_the_answer_never_falls_below_the_copy_floor() -> None:
-    rng = np.random.default_rng(4)
-    for _ in range(200):
-        s = rng.integers(0, 3, 60)
-        y = np.where(rng.random(60) < rng.random(), s % 2, rng.integers(0, 2, 60))
-        answer = np.where(rng.random(60) < rng.random(), y, rng.integers(0, 2, 60))
-        found = statistics.floors(y, s, y, s, answer)
-        copied = balanced_accuracy(s, statistics.best_map(y, s, 2)[answer])
-        assert found.copy is not None
-        assert copied >= found.copy - 1e-12
-
-
-def test_floors_ignore_rows_without_a_useful_label() -> None:
-    s, y = np.array([0, 0, 1, 1, 1]), np.array([0, 0, 1, 1, -1])
-    assert statistics.floors(y, s, y, s).label_only == 1.0
-    assert statistics.floors(np.full(5, -1), s, y, s) == statistics.Floors(0.5)
-
-
-def test_majority_accuracy() -> None:
-    assert statistics.majority_accuracy(np.array([1, 1, 0, 1])) == 0.75
+def test_the_interval_of_a_mean_covers_for_few_people() -> None:
+    rng = np.random.default_rng(1)
+    people = np.repeat(np.arange(8), 3)
+    hits = 0
+    for trial in range(200):
+        values = np.repeat(rng.normal(0, 1, 8), 3) + rng.normal(0, 0.3, 24)
+        low, high = statistics.mean_interval(values, people, trial, resamples=400)
+        hits += low <= 0 <= high
+    assert hits >= 180

@@ -25,7 +25,8 @@ from veil.gate import Requirement, check_names
 from veil.mechanism import ClippedGaussian
 from veil.onnx_release import OnnxRelease
 from veil.pictures import write_samples
-from veil.recognition import FEWEST_PEOPLE, Recogniser, load_recogniser, train_recogniser
+from veil.recogniser_training import FEWEST_PEOPLE, train_recogniser
+from veil.recognition import Recogniser, load_recogniser
 from veil.records import Audit
 from veil.release import FunctionRelease
 from veil.released_file import from_file

@@ -16,7 +16,8 @@ from veil.attacks.matching import LinearDiscriminant
 from veil.attacks.pairs import score_matching
 from veil.attacks.regression import Ridge
 from veil.attacks.search import Candidate, part_of
-from veil.metrics import balanced_accuracy, r2, scores
+from veil.metrics import balanced_accuracy, scores
+from veil.quantity_metrics import r2
 from veil.seeds import seed_for
 from veil.statistics import Interval
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from veil.attacks.attack import Floats, Guess
 from veil.evidence import Columns, Evidence
-from veil.metrics import information_bits, quantity_scores, r2
+from veil.metrics import information_bits
+from veil.quantity_metrics import quantity_scores, r2, r2_interval
 from veil.records import Record, RecordKind
 from veil.scoring import floor_rows
 from veil.seeds import seed_for
-from veil.statistics import r2_interval
 
 BINS = 8
 DOUBT = 0.01  # of probability, spread evenly over the bins, so that no surprise costs everything
@@ -30,10 +30,10 @@ def quantity_record(
 ) -> Record:
     """The record of a quantity's attacker from its estimates, one guess per seed.
 
-    The score is R2 against the mean of "attack" (see `metrics.r2`), cut at 0: worse than that mean
-    is no leak. `scores["r2_unclipped"]` is not cut, and `scores["train"]` is R2 on the attacker's
-    own releases. The seed with the best R2 on select is scored on test; `spread` is the standard
-    deviation over the seeds on select.
+    The score is R2 against the mean of "attack" (see `quantity_metrics.r2`), cut at 0: worse than
+    that mean is no leak. `scores["r2_unclipped"]` is not cut, and `scores["train"]` is R2 on the
+    attacker's own releases. The seed with the best R2 on select is scored on test; `spread` is the
+    standard deviation over the seeds on select.
 
     Raises:
         VeilError: the quantity is missing in a row (see `Evidence.knowing`) or does not vary.

@@ -22,12 +22,13 @@ from veil.attacks.multilabel import Chosen, Labels, attack_all
 from veil.ceilings import remembered
 from veil.data.dataset import MISSING
 from veil.evidence import ATTACK_SPLITS, Evidence
+from veil.floors import floors, majority_accuracy
 from veil.metrics import balanced_accuracy, nag, scores
 from veil.progress import Advance
 from veil.records import Record
 from veil.scoring import balanced_bits
 from veil.seeds import seed_for
-from veil.statistics import floors, interval_for, majority_accuracy
+from veil.statistics import interval_for
 
 ERROR = 0.05  # probability that any interval of a scan misses
 SIDE = 20  # original pictures are pooled to so many pixels a side

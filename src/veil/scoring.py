@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from veil.attacks.attack import Floats, Guess, Ints
 from veil.attacks.pairs import score_matching
 from veil.evidence import Columns, Evidence
+from veil.floors import floors, majority_accuracy
 from veil.metrics import cross_entropy_bits, nag, scores
 from veil.pair_statistics import pair_interval
 from veil.records import Record, RecordKind
@@ -19,9 +20,7 @@ from veil.seeds import seed_for
 from veil.statistics import (
     auc_interval,
     floor_tests,
-    floors,
     interval_for,
-    majority_accuracy,
     people_of,
 )
 

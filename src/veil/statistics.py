@@ -1,4 +1,4 @@
-"""Intervals, floors and tests: how far a score can be trusted, and what is reached without trying.
+"""Intervals and tests: how far a score can be trusted.
 
 The independent units of a face data set are people, not photos. Every interval here takes the
 person of each row (`people`), resamples whole people, and is tested by simulation to cover.
@@ -6,7 +6,6 @@ person of each row (`people`), resamples whole people, and is tested by simulati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veil.errors import VeilError
-from veil.metrics import Flags, Labels, Reals, accuracy, balanced_accuracy, squared_errors
+from veil.metrics import Flags, Labels, Reals
 from veil.seeds import seed_for
 
 Interval = tuple[float, float]
@@ -193,115 +192,25 @@ def effective_interval(
     return float(low), float(high)
 
 
-def r2_interval(
-    truth: Reals,
-    estimate: Reals,
-    baseline: float,
-    people: Labels | None,
-    seed: int,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
+def mean_interval(
+    values: Reals, people: Labels | None, seed: int, level: float = 0.95, resamples: int = RESAMPLES
 ) -> Interval:
-    """Interval of `metrics.r2` when people are resampled; the baseline stays as it is.
+    """Interval of a mean over pictures when people are resampled.
 
-    A person enters by two sums: of squared errors, and of squared distances from the baseline.
+    Of a single person: the least and the greatest value.
 
     Args:
-        truth, estimate: (n,) values of a quantity; baseline: what is said without the release.
+        values: (n,) one for each picture.
         people: (n,) identities, -1 where unknown; None where all are.
     """
-    units = people_of(people, len(truth))
-    sums = [np.bincount(units, weights=e) for e in squared_errors(truth, estimate, baseline)]
-    m = len(sums[0])
+    units = people_of(people, len(values))
+    count, total = np.bincount(units), np.bincount(units, weights=values)
+    m = len(count)
+    if m < 2:
+        return float(values.min()), float(values.max())
     rng = np.random.default_rng(seed_for(seed, "bootstrap"))
-    chunk = max(1, CHUNK_ELEMENTS // m)
-    values = []
-    for start in range(0, resamples, chunk):
-        drawn = rng.integers(m, size=(min(chunk, resamples - start), m), dtype=np.int32)
-        error, total = (of_unit[drawn].sum(axis=1) for of_unit in sums)
-        values.append(1 - ratio(error, total))
-    return _percentiles(np.concatenate(values), m, level)
-
-
-@dataclass(frozen=True)
-class Floors:
-    """Balanced accuracies that no release supporting the task can be blamed for, in [0, 1].
-
-    Attributes:
-        majority: always one class, 1 / classes present.
-        label_only: the best map from the true y to s.
-        copy: what copying the task's answer must reach, A - (1 - u); None without answers.
-    """
-
-    majority: float
-    label_only: float | None = None
-    copy: float | None = None
-
-    @property
-    def highest(self) -> float:
-        return max(f for f in (self.majority, self.label_only, self.copy) if f is not None)
-
-
-def floors(
-    learn_y: Labels | None,
-    learn_s: Labels,
-    test_y: Labels | None,
-    test_s: Labels,
-    test_answer: Labels | None = None,
-) -> Floors:
-    """All floors of a private label s beside a useful label y.
-
-    Args:
-        learn_y, learn_s: (m,) labels of attack and select, from which y -> s is learned.
-        test_y, test_s: (n,) labels of test.
-        test_answer: (n,) the task head's classes on the releases of test.
-
-    The copy floor is counted with each private class weighing the same, in A and in u alike: as
-    g(answer) errs only where g(y) or the answer does, A - (1 - u) bounds balanced accuracy too.
-    """
-    majority = 1 / len(np.unique(test_s))
-    if learn_y is None or test_y is None:
-        return Floors(majority)
-    known, met = learn_y >= 0, test_y >= 0
-    if not known.any() or not met.any():
-        return Floors(majority)
-    mapped = best_map(learn_y[known], learn_s[known], int(max(learn_y.max(), test_y.max())) + 1)
-    agreement = balanced_accuracy(test_s[met], mapped[test_y[met]])
-    if test_answer is None:
-        return Floors(majority, agreement)
-    utility = class_mean(test_answer[met] == test_y[met], test_s[met])
-    return Floors(majority, agreement, copy_floor(agreement, utility))
-
-
-def best_map(y: Labels, s: Labels, y_classes: int) -> Labels:
-    """(y_classes,) the s to guess from each y for the highest balanced accuracy: argmax P(y|s)."""
-    s_classes = int(s.max()) + 1
-    table = np.bincount(s * y_classes + y, minlength=s_classes * y_classes)
-    table = table.reshape(s_classes, y_classes)
-    likelihood = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    guess: Labels = likelihood.argmax(axis=0)
-    return guess
-
-
-def class_mean(values: NDArray[np.bool_], labels: Labels) -> float:
-    """Mean over the classes present of the mean of `values` within the class."""
-    _, column = np.unique(labels, return_inverse=True)
-    return float(np.mean(np.bincount(column, weights=values) / np.bincount(column)))
-
-
-def copy_floor(agreement: float, utility: float) -> float:
-    """A - (1 - u): what any release that supports a task at u lets an attacker reach.
-
-    Args:
-        agreement: A = P(s agrees with y under the best map), in [0, 1].
-        utility: u = P(the task's answer is y), in [0, 1], under the same weighting of rows.
-    """
-    return agreement - (1 - utility)
-
-
-def majority_accuracy(labels: Labels) -> float:
-    """The accuracy of always naming the most frequent class."""
-    return accuracy(labels, np.full_like(labels, np.bincount(labels).argmax()))
+    drawn = rng.multinomial(m, np.full(m, 1 / m), size=resamples)
+    return expanded_percentiles((drawn @ total) / (drawn @ count), m, level)
 
 
 def floor_tests(interval: Interval, score: float, floor: float) -> tuple[float, float]:
@@ -328,7 +237,7 @@ def floor_tests(interval: Interval, score: float, floor: float) -> tuple[float, 
     return p, max(gap + once * above, once * below - gap)
 
 
-def _percentiles(values: Weights, units: int, level: float) -> Interval:
+def expanded_percentiles(values: Weights, units: int, level: float) -> Interval:
     """Expanded percentile interval (Hesterberg 2015), for few units a little wider than plain."""
     from scipy.stats import norm, t
 

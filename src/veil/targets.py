@@ -19,8 +19,9 @@ from veil.attacks.search import Candidate
 from veil.data.dataset import MISSING, Label
 from veil.errors import VeilError
 from veil.evidence import ATTACK_SPLITS, RECONSTRUCTION, Columns, Evidence
-from veil.metrics import best_threshold, r2, verification_accuracy
+from veil.metrics import best_threshold, verification_accuracy
 from veil.quantity import quantity_floors, quantity_record
+from veil.quantity_metrics import r2
 from veil.records import Record, RecordKind
 from veil.scoring import balanced, class_record, floor_records, matching_record
 from veil.seeds import seed_for

@@ -28,8 +28,7 @@ from veil.attacks.regression import (
     quantity_quick,
     quantity_standard,
 )
-from veil.metrics import r2
-from veil.statistics import r2_interval
+from veil.quantity_metrics import r2, r2_interval
 
 Release = Callable[[Tensor, torch.Generator], Tensor]  # standard ages (n,) -> z (n, ...)
 SPLITS: tuple[AttackSplit, ...] = ("attack", "select", "test")

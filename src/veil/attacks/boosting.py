@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
 CHOICES = 40  # numbers of rounds compared on "select"
+TREES: Final[dict[str, Any]] = {  # what boosting of classes and of quantities have in common
+    "max_leaf_nodes": 15,
+    "max_bins": 63,
+    "l2_regularization": 1.0,
+    "early_stopping": False,
+    "warm_start": True,
+    "random_state": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -74,17 +82,10 @@ def boosted_guess(
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     if x["attack"].shape[1] > features:
-        x = _fewer(x, torch.from_numpy(knowledge.s["attack"]), knowledge.classes, features)
+        s = torch.from_numpy(knowledge.s["attack"])
+        x = strongest(x, _f_statistic(x["attack"], s, knowledge.classes), features)
     known = {split: v.numpy() for split, v in x.items()}
-    model = HistGradientBoostingClassifier(
-        learning_rate=learning_rate,
-        max_leaf_nodes=15,
-        max_bins=63,
-        l2_regularization=1.0,
-        early_stopping=False,
-        warm_start=True,
-        random_state=0,
-    )
+    model = HistGradientBoostingClassifier(learning_rate=learning_rate, **TREES)
     counts = np.bincount(knowledge.s["attack"], minlength=knowledge.classes)
     frequency = (counts / counts.sum()).astype(np.float32)
     s_select = torch.from_numpy(knowledge.s["select"])
@@ -116,11 +117,14 @@ def _staged(
         yield torch.from_numpy(np.log(probability))
 
 
-def _fewer(x: Splits, s: Tensor, classes: int, count: int) -> dict[AttackSplit, Tensor]:
-    """The features whose class means differ most, and a quarter of principal directions."""
+def strongest(x: Splits, strength: Tensor, count: int) -> dict[AttackSplit, Tensor]:
+    """`count` of the features (n, d) of greatest `strength` (d,), a quarter principal directions.
+
+    So that trees are given what they can grow on in bearable time.
+    """
     directions = whiten(x)
     leading = min(count // 4, directions["attack"].shape[1])
-    chosen = _f_statistic(x["attack"], s, classes).topk(count - leading).indices
+    chosen = strength.topk(count - leading).indices
     return {
         split: torch.cat([v[:, chosen], directions[split][:, :leading]], 1)
         for split, v in x.items()

@@ -15,14 +15,13 @@ from veil.attacks.decisions import guess_from
 from veil.attacks.features import prepare_map
 from veil.attacks.training import (
     Cycle,
+    answers,
     fastest_device,
     in_chunks,
     initialised_from,
-    placed,
     train,
 )
 from veil.nets.resnet import ResNet
-from veil.precision import autocast
 from veil.seeds import generator, seed_for
 
 PICTURE_SIDE = 32  # from here on a map of one or three channels is taken for a picture
@@ -83,19 +82,15 @@ class _Convolution(ABC):
         return replace(self, steps=steps, epochs=epochs)
 
     def run(self, knowledge: Knowledge, seed: int) -> Guess:
-        device = fastest_device()
         x = prepare_map(knowledge.z, self.preparation)
         picture = is_picture(x["attack"])
         rng = generator(seed, "convolution", self.name)
         with initialised_from(seed_for(seed, "convolution", self.name, "network")):
             network = self.network(x["attack"].shape[1:], knowledge.classes)
-        network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(fastest_device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
         def logits(maps: Tensor) -> Tensor:
-            maps = placed(maps, device)
-            with autocast(device):
-                scores: Tensor = network(maps).float()
-                return (scores + network(maps.flip(3)).float()) / 2 if picture else scores
+            return answers(network, maps, picture)
 
         def augment(maps: Tensor) -> Tensor:
             maps = mirrored(maps, rng)

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn.functional import huber_loss
 
 from veil.attacks.attack import AttackSplit, Floats, Guess, Knowledge
+from veil.attacks.boosting import TREES, strongest
 from veil.attacks.convolution import is_picture, mirrored
-from veil.attacks.features import Splits, whiten
-from veil.attacks.training import Cycle, fastest_device, in_chunks, placed, shuffled
+from veil.attacks.features import Splits
+from veil.attacks.neighbours import nearest
+from veil.attacks.training import Cycle, answers, fastest_device, fit, in_chunks, placed
 from veil.precision import Precision, autocast
 
 PENALTIES = tuple(10 ** (power / 2) for power in range(6, -9, -1))  # 1000 to 0.0001
-QUERIES = 1024  # rows compared with all of "attack" at once
 
 
 def line(estimates: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,19 +114,10 @@ def boosted_guess(
 
     s, s_select = standard_target(knowledge), torch.from_numpy(knowledge.s["select"])
     if x["attack"].shape[1] > features:
-        x = _fewer(x, s, features)
+        x = strongest(x, _correlation(x["attack"], s), features)
     known = {split: v.numpy() for split, v in x.items()}
     step = max(1, rounds // 10)
-    model = HistGradientBoostingRegressor(
-        learning_rate=learning_rate,
-        max_iter=0,
-        max_leaf_nodes=15,
-        max_bins=63,
-        l2_regularization=1.0,
-        early_stopping=False,
-        warm_start=True,
-        random_state=0,
-    )
+    model = HistGradientBoostingRegressor(learning_rate=learning_rate, **TREES)
     best_error, best, idle = math.inf, {}, 0
     for total in range(step, rounds + 1, step):
         model.set_params(max_iter=total).fit(known["attack"], s.numpy())
@@ -139,33 +131,17 @@ def boosted_guess(
     return guess_of(best, knowledge)
 
 
-def _fewer(x: Splits, s: Tensor, count: int) -> dict[AttackSplit, Tensor]:
-    """The features that correlate most with the quantity, and a quarter of principal directions."""
-    directions = whiten(x)
-    leading = min(count // 4, directions["attack"].shape[1])
-    centred = x["attack"] - x["attack"].mean(0)
-    correlation = (s @ centred).abs() / centred.norm(dim=0).clamp_min(1e-12)
-    chosen = correlation.topk(count - leading).indices
-    return {
-        split: torch.cat([v[:, chosen], directions[split][:, :leading]], 1)
-        for split, v in x.items()
-    }
+def _correlation(x: Tensor, s: Tensor) -> Tensor:
+    """(d,) how closely features (n, d) go with a quantity (n,) of zero mean, up to a factor."""
+    centred = x - x.mean(0)
+    found: Tensor = (s @ centred).abs() / centred.norm(dim=0).clamp_min(1e-12)
+    return found
 
 
-def neighbour_means(
-    x: Mapping[AttackSplit, Tensor], split: AttackSplit, s: Tensor, counts: list[int]
-) -> Tensor:
+def neighbour_means(x: Splits, split: AttackSplit, s: Tensor, counts: list[int]) -> Tensor:
     """(len(counts), n) means of s (of "attack") over the nearest 1..k rows of "attack"."""
-    found = []
-    for start in range(0, len(x[split]), QUERIES):
-        distance = torch.cdist(x[split][start : start + QUERIES], x["attack"])
-        if split == "attack":
-            rows = torch.arange(len(distance))
-            distance[rows, rows + start] = math.inf
-        nearest = distance.topk(counts[-1], largest=False).indices
-        sums = s[nearest].cumsum(1)
-        found.append(torch.stack([sums[:, count - 1] / count for count in counts]))
-    return torch.cat(found, 1)
+    sums = s[nearest(x, split, counts[-1])].cumsum(1)
+    return torch.stack([sums[:, count - 1] / count for count in counts])
 
 
 def trained_estimates(
@@ -184,43 +160,19 @@ def trained_estimates(
     network = network.to(device)
     s = standard_target(knowledge).to(device)
     s_select = torch.from_numpy(knowledge.s["select"])
-    per_epoch = max(1, round(len(s) / cycle.batch))
-    epochs = max(cycle.epochs, math.ceil(cycle.steps / per_epoch))
-    adam = torch.optim.AdamW(network.parameters(), cycle.peak, weight_decay=cycle.weight_decay)
-    # Not 0.2: of five steps in all, the first phase would have none, and be divided by.
-    rate = torch.optim.lr_scheduler.OneCycleLR(
-        adam, cycle.peak, total_steps=epochs * per_epoch, pct_start=0.21
-    )
+
+    def loss(rows: Tensor) -> Tensor:
+        shown = mirrored(x["attack"][rows], rng) if picture else x["attack"][rows]
+        with autocast(device, precision):
+            found = network(placed(shown, device))
+        return huber_loss(found.float()[:, 0], s[rows.to(device)])
 
     def estimates(rows: Tensor) -> Tensor:
-        rows = placed(rows, device)
-        with autocast(device, precision):
-            found: Tensor = network(rows).float()[:, 0]
-            return (found + network(rows.flip(3)).float()[:, 0]) / 2 if picture else found
+        return answers(network, rows, picture, precision)[:, 0]
 
-    best_error, best, idle = math.inf, _state(network), 0
-    for _ in range(epochs):
-        network.train()
-        for rows in shuffled(len(s), cycle.batch, rng):
-            shown = mirrored(x["attack"][rows], rng) if picture else x["attack"][rows]
-            with autocast(device, precision):
-                found = network(placed(shown, device))
-            adam.zero_grad()
-            loss = huber_loss(found.float()[:, 0], s[rows.to(device)])
-            loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
-            rate.step()
-        network.eval()
+    def held_out() -> float:
         error = line(in_chunks(estimates, x["select"], 512), s_select)[0].item()
-        idle = 0 if error < best_error * (1 - 1e-4) else idle + 1
-        if error < best_error:
-            best_error, best = error, _state(network)
-        if idle > max(3, epochs // 3):
-            break
-    network.load_state_dict(best)
-    network.eval()
+        return math.log(max(error, 1e-30))  # progress is a share of the error, in whatever units
+
+    fit(network, len(s), cycle, rng, loss, held_out)
     return {split: in_chunks(estimates, v, 512) for split, v in x.items()}
-
-
-def _state(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}

@@ -19,14 +19,16 @@ from veil.attacks.attack import AttackSplit, Floats, Ints, TrainingSplit
 from veil.attacks.decisions import SHARPNESS
 from veil.attacks.estimates import ridge_path
 from veil.attacks.features import Releases, Splits, prepare, standardise
+from veil.attacks.neighbours import nearest
 from veil.attacks.patterns import special_values
 from veil.attacks.training import fastest_device, in_chunks, initialised_from, shuffled
+from veil.data.dataset import MISSING
 from veil.progress import Advance
 from veil.seeds import generator, seed_for
 
 PENALTIES = tuple(10.0**power for power in range(2, -5, -1))
 NEIGHBOURS = (3, 15, 63)
-QUERIES = 512  # rows compared with all of "attack" at once
+QUERIES = 512  # rows that all of "attack" could vote on at once
 HIDDEN = 256
 DROPOUT = 0.2
 LEARNING_RATE = 2e-3
@@ -35,7 +37,6 @@ BATCH = 128
 STEPS, EPOCHS = 400, 8  # least numbers; the larger holds
 CANDIDATES = 12  # states of a network that are compared, equally spaced
 UNSEEN = -20.0  # logit of a class that a label does not have in "attack"
-MISSING = -1
 STAGES = 6  # attackers
 
 Logits = Mapping[AttackSplit, Tensor]  # of "select" and "test": (n, L, K)
@@ -194,15 +195,17 @@ def _neighbours(x: Splits, labels: Labels) -> Iterator[Logits]:
     """Logarithms of the votes of the nearest rows of "attack", each class weighing the same."""
     n = len(labels.groups)
     votes = labels.groups * (n * labels.weights["attack"]).unsqueeze(2)
-    for count in sorted({min(count, n) for count in NEIGHBOURS}):
-        vote = partial(_votes, x["attack"], votes, count)
-        yield {split: in_chunks(vote, x[split], QUERIES) for split in ("select", "test")}
+    counts = sorted({min(count, n) for count in NEIGHBOURS})
+    asked: tuple[AttackSplit, ...] = ("select", "test")
+    rows = {split: nearest(x, split, counts[-1]) for split in asked}
+    shares = partial(_log_shares, votes)
+    for count in counts:
+        yield {split: in_chunks(shares, rows[split][:, :count], QUERIES) for split in asked}
 
 
-def _votes(known: Tensor, votes: Tensor, count: int, rows: Tensor) -> Tensor:
-    """(m, L, K) logarithms of the shares that the `count` nearest known rows vote for."""
-    nearest = torch.cdist(rows, known).topk(count, largest=False).indices
-    voting = torch.zeros(len(rows), len(known)).scatter_(1, nearest, 1.0)
+def _log_shares(votes: Tensor, voters: Tensor) -> Tensor:
+    """(m, L, K) logarithms of the shares of the votes (n, L, K) of each row's voters (m, k)."""
+    voting = torch.zeros(len(voters), len(votes)).scatter_(1, voters, 1.0)
     found = (voting @ votes.flatten(1)).view(-1, *votes.shape[1:])
     return (found + 1 / votes.shape[2]).log() - (found.sum(2, keepdim=True) + 1).log()
 

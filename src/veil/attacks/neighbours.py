@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 
 from veil.attacks.attack import AttackSplit, Guess, Kind, Knowledge, Whole
 from veil.attacks.decisions import balanced_log_loss, class_weights, guess_from
-from veil.attacks.features import Preparation, prepare
+from veil.attacks.features import Preparation, Splits, prepare
 from veil.attacks.linear import logistic_guess
 from veil.seeds import generator
 
@@ -49,10 +49,10 @@ class Neighbours(Whole):
         s = torch.from_numpy(knowledge.s["attack"])
         vote = one_hot(s, knowledge.classes) * class_weights(s, knowledge.classes)
         reach = min(max(self.counts), len(s) - 1)
-        nearest = {split: _nearest(x, split, reach) for split in x}
+        rows = {split: nearest(x, split, reach) for split in x}
 
         def logits(split: AttackSplit, count: int) -> Tensor:
-            votes = vote[nearest[split][:, :count]].sum(1)
+            votes = vote[rows[split][:, :count]].sum(1)
             return ((votes + 1 / knowledge.classes) / (votes.sum(1, keepdim=True) + 1)).log()
 
         counts = sorted({min(count, reach) for count in self.counts})
@@ -104,8 +104,16 @@ class RandomFeatures:
         return logistic_guess(cosines, knowledge)
 
 
-def _nearest(x: dict[AttackSplit, Tensor], split: AttackSplit, count: int) -> Tensor:
-    """(n, count) rows of "attack" nearest to each release of `split`, itself left out."""
+def nearest(x: Splits, split: AttackSplit, count: int) -> Tensor:
+    """(n, count) rows of "attack" nearest to each release of `split`, the nearest first.
+
+    A release of "attack" is never among its own.
+
+    Args:
+        x: split -> (n, d) features.
+        split: whose neighbours are asked for.
+        count: at most the rows of "attack", and one less for "attack" itself.
+    """
     known = x["attack"]
     sizes = known.square().sum(1)
     found = []

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from veil.attacks.attack import Attack, Guess, Knowledge
 from veil.attacks.decisions import balanced_log_loss, class_weights
 from veil.attacks.features import Splits
-from veil.precision import autocast
+from veil.precision import Precision, autocast
 
 
 @runtime_checkable
@@ -72,6 +72,20 @@ def placed(x: Tensor, device: torch.device) -> Tensor:
     return x.to(device, memory_format=torch.channels_last if x.ndim == 4 else torch.preserve_format)
 
 
+def answers(
+    network: nn.Module, x: Tensor, both_sides: bool, precision: Precision = "auto"
+) -> Tensor:
+    """What a network says of rows (n, ...) on the CPU: (n, K) float32.
+
+    With `both_sides`, of pictures, the mean of what it says of them and of their mirror images.
+    """
+    device = next(network.parameters()).device
+    x = placed(x, device)
+    with autocast(device, precision):
+        found: Tensor = network(x).float()
+        return (found + network(x.flip(3)).float()) / 2 if both_sides else found
+
+
 @dataclass(frozen=True)
 class Cycle:
     """AdamW and one cycle of the learning rate (Smith & Topin, 2019).
@@ -117,7 +131,42 @@ def train(
     s = torch.from_numpy(knowledge.s["attack"]).to(device)
     s_select = torch.from_numpy(knowledge.s["select"])
     balance = class_weights(s.cpu(), knowledge.classes).to(device)
-    per_epoch = max(1, round(len(s) / cycle.batch))
+
+    def loss(rows: Tensor) -> Tensor:
+        shown = x["attack"][rows] if augment is None else augment(x["attack"][rows])
+        with autocast(device):
+            scores = network(placed(shown, device))
+        return cross_entropy(scores.float(), s[rows.to(device)], balance)
+
+    def held_out() -> float:
+        return balanced_log_loss(in_chunks(logits, x["select"], 512), s_select)[0].item()
+
+    return fit(network, len(s), cycle, rng, loss, held_out)
+
+
+def fit(
+    network: nn.Module,
+    rows: int,
+    cycle: Cycle,
+    rng: torch.Generator,
+    loss: Callable[[Tensor], Tensor],
+    held_out: Callable[[], float],
+) -> float:
+    """Train a network in place by any loss, keep its best epoch, and leave it in eval mode.
+
+    Args:
+        network: its parameters that require gradients are trained.
+        rows: how many there are to learn from.
+        cycle: how long and how fast.
+        rng: the order of batches.
+        loss: row numbers of a batch -> what is minimised.
+        held_out: the loss on "select" of the network as it is, in nats. A third of the epochs (or
+            four) without one that is lower by 1e-4 end the training.
+
+    Returns:
+        The least held-out loss after an epoch, whose weights the network keeps.
+    """
+    per_epoch = max(1, round(rows / cycle.batch))
     epochs = max(cycle.epochs, math.ceil(cycle.steps / per_epoch))
     trained = [p for p in network.parameters() if p.requires_grad]
     adam = torch.optim.AdamW(trained, cycle.peak, weight_decay=cycle.weight_decay)
@@ -128,20 +177,16 @@ def train(
     best_loss, best, idle = math.inf, _state(network), 0
     for _ in range(epochs):
         network.train()
-        for rows in shuffled(len(s), cycle.batch, rng):
-            shown = x["attack"][rows] if augment is None else augment(x["attack"][rows])
-            with autocast(device):
-                scores = network(placed(shown, device))
+        for batch in shuffled(rows, cycle.batch, rng):
             adam.zero_grad()
-            loss = cross_entropy(scores.float(), s[rows.to(device)], balance)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss(batch).backward()  # type: ignore[no-untyped-call]
             adam.step()
             rate.step()
         network.eval()
-        held_out = balanced_log_loss(in_chunks(logits, x["select"], 512), s_select)[0].item()
-        idle = 0 if held_out < best_loss - 1e-4 else idle + 1
-        if held_out < best_loss:
-            best_loss, best = held_out, _state(network)
+        reached = held_out()
+        idle = 0 if reached < best_loss - 1e-4 else idle + 1
+        if reached < best_loss:
+            best_loss, best = reached, _state(network)
         if idle > max(3, epochs // 3):
             break
     network.load_state_dict(best)

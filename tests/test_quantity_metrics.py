@@ -8,27 +8,29 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from veil import metrics
+from veil import quantity_metrics
 from veil.errors import VeilError
-from veil.statistics import r2_interval
+from veil.quantity_metrics import r2_interval
 
 TRUTH = np.array([20.0, 30.0, 40.0, 70.0])
 
 
 def test_r2_by_hand_and_out_of_sample() -> None:
     estimate = np.array([25.0, 30.0, 35.0, 60.0])
-    assert metrics.r2(TRUTH, estimate, 40.0) == pytest.approx(1 - 150 / 1400)
-    assert metrics.r2(TRUTH, estimate, 30.0) == pytest.approx(1 - 150 / 1800)
-    assert metrics.r2(TRUTH, TRUTH, 40.0) == 1
-    assert metrics.r2(TRUTH, np.full(4, 30.0), 30.0) == 0
-    assert metrics.r2(TRUTH, -TRUTH, 40.0) < -1
+    assert quantity_metrics.r2(TRUTH, estimate, 40.0) == pytest.approx(1 - 150 / 1400)
+    assert quantity_metrics.r2(TRUTH, estimate, 30.0) == pytest.approx(1 - 150 / 1800)
+    assert quantity_metrics.r2(TRUTH, TRUTH, 40.0) == 1
+    assert quantity_metrics.r2(TRUTH, np.full(4, 30.0), 30.0) == 0
+    assert quantity_metrics.r2(TRUTH, -TRUTH, 40.0) < -1
 
 
 def test_errors_and_shares_by_hand() -> None:
     estimate = np.array([25.0, 30.0, 34.9, 80.0])
-    assert metrics.mean_absolute_error(TRUTH, estimate) == pytest.approx((5 + 5.1 + 10) / 4)
-    assert metrics.share_within(TRUTH, estimate, 5) == 0.5
-    assert metrics.share_within(TRUTH, estimate, 4.9) == 0.25
+    assert quantity_metrics.mean_absolute_error(TRUTH, estimate) == pytest.approx(
+        (5 + 5.1 + 10) / 4
+    )
+    assert quantity_metrics.share_within(TRUTH, estimate, 5) == 0.5
+    assert quantity_metrics.share_within(TRUTH, estimate, 4.9) == 0.25
 
 
 def test_correlations_against_slow_sums() -> None:
@@ -37,31 +39,31 @@ def test_correlations_against_slow_sums() -> None:
     estimate = np.round(truth + rng.normal(size=50), 1)
     a, b = truth - sum(truth) / 50, estimate - sum(estimate) / 50
     by_hand = sum(a * b) / math.sqrt(sum(a * a) * sum(b * b))
-    assert metrics.correlation(truth, estimate) == pytest.approx(by_hand)
+    assert quantity_metrics.correlation(truth, estimate) == pytest.approx(by_hand)
     ranks = [[sum(v < w) + (sum(v == w) + 1) / 2 for w in v] for v in (truth, estimate)]
-    expected = metrics.correlation(np.array(ranks[0]), np.array(ranks[1]))
-    assert metrics.rank_correlation(truth, estimate) == pytest.approx(expected)
-    assert metrics.rank_correlation(truth, np.exp(truth)) == pytest.approx(1)
-    assert metrics.correlation(truth, np.exp(truth)) < 0.95
+    expected = quantity_metrics.correlation(np.array(ranks[0]), np.array(ranks[1]))
+    assert quantity_metrics.rank_correlation(truth, estimate) == pytest.approx(expected)
+    assert quantity_metrics.rank_correlation(truth, np.exp(truth)) == pytest.approx(1)
+    assert quantity_metrics.correlation(truth, np.exp(truth)) < 0.95
 
 
 def test_what_cannot_be_scored_is_an_error() -> None:
     with pytest.raises(VeilError, match="all 2 values equal the baseline 3"):
-        metrics.r2(np.array([3.0, 3.0]), np.array([1.0, 2.0]), 3.0)
+        quantity_metrics.r2(np.array([3.0, 3.0]), np.array([1.0, 2.0]), 3.0)
     with pytest.raises(VeilError, match="one side is constant"):
-        metrics.correlation(TRUTH, np.ones(4))
+        quantity_metrics.correlation(TRUTH, np.ones(4))
     with pytest.raises(VeilError, match="missing value"):
-        metrics.r2(np.array([1.0, np.nan]), np.zeros(2), 0.0)
+        quantity_metrics.r2(np.array([1.0, np.nan]), np.zeros(2), 0.0)
     with pytest.raises(VeilError, match="diverged"):
-        metrics.mean_absolute_error(np.zeros(2), np.array([1.0, np.inf]))
+        quantity_metrics.mean_absolute_error(np.zeros(2), np.array([1.0, np.inf]))
     with pytest.raises(VeilError, match=r"\(4, 1\) estimates of \(4,\) values"):
-        metrics.share_within(TRUTH, TRUTH[:, None], 5)
+        quantity_metrics.share_within(TRUTH, TRUTH[:, None], 5)
 
 
 def test_scores_leave_out_what_a_constant_estimate_cannot_have() -> None:
-    found = metrics.quantity_scores(TRUTH, np.full(4, 40.0), 40.0)
+    found = quantity_metrics.quantity_scores(TRUTH, np.full(4, 40.0), 40.0)
     assert found == {"r2": 0.0, "mae": 15.0, "within_5": 0.25}
-    assert set(metrics.quantity_scores(TRUTH, TRUTH, 40.0)) == {
+    assert set(quantity_metrics.quantity_scores(TRUTH, TRUTH, 40.0)) == {
         *found,
         "correlation",
         "rank_correlation",
@@ -103,7 +105,7 @@ def test_the_interval_equals_resampling_row_by_row() -> None:
     slow = []
     for _ in range(3000):
         drawn = np.concatenate([rows[p] for p in rng.integers(150, size=150)])
-        slow.append(metrics.r2(age[drawn], estimate[drawn], 0.1))
+        slow.append(quantity_metrics.r2(age[drawn], estimate[drawn], 0.1))
     fast = r2_interval(age, estimate, 0.1, people, 0, resamples=3000)
     reach = math.sqrt(150 / 149) * 1.9760  # t quantile of 149 degrees of freedom
     tail = 0.5 * math.erfc(reach / math.sqrt(2))
