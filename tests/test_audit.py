@@ -442,6 +442,12 @@ def test_certificates_bound_what_attackers_find() -> None:
     assert nothing.targets["s"].worst.certified is None
 
 
+def test_a_mechanism_that_cannot_be_is_an_error_before_the_attack() -> None:
+    evidence = replace(made_up(NOISE, S), mechanism=ClippedGaussian(clip=0.2, sigma=5.0))
+    with pytest.raises(VeilError, match="the releases do not come from"):
+        audit(evidence, cheap(), 1)
+
+
 def test_a_release_above_its_certificate_is_doubted() -> None:
     """A code beside the noise: the mechanism was declared of something that is not all."""
     z = np.column_stack([0.3 * S, NOISE])

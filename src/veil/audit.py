@@ -30,6 +30,7 @@ from veil.certify import certificates_of, certified
 from veil.errors import Refused, VeilError
 from veil.evidence import ATTACK_SPLITS, RECONSTRUCTION, Evidence
 from veil.judging import doubts_about, refusals_about
+from veil.mechanism import refuted
 from veil.progress import Advance, bar
 from veil.recognition import Recogniser
 from veil.reconstructing import reconstruction_records
@@ -59,7 +60,8 @@ def audit(
         recogniser: by which reconstructed faces are recognised, where "reconstruction" is private.
 
     Raises:
-        VeilError: a label does not vary in a split, or the suite is unknown.
+        VeilError: a label does not vary in a split, the suite is unknown, or the releases cannot
+            come from the mechanism that was declared.
     """
     return audit_with_pictures(evidence, suite, seeds, seed, console, recogniser)[0]
 
@@ -76,6 +78,7 @@ def audit_with_pictures(
     started = time.monotonic()
     chosen = suite_named(suite) if isinstance(suite, str) else suite
     targets = targets_of(evidence)
+    _refuse_false_mechanism(evidence)
     auditor = _Auditor(evidence, chosen, seeds, seed, recogniser)
     with bar(console, f"attacking {evidence.name}", auditor.steps(targets)) as advance:
         auditor.advance = advance
@@ -102,6 +105,15 @@ def audit_with_pictures(
         provenance=facts,
     )
     return found, auditor.pictures
+
+
+def _refuse_false_mechanism(evidence: Evidence) -> None:
+    """Find a declared mechanism that cannot have made these releases before hours of attack."""
+    if evidence.mechanism is None:
+        return
+    z = torch.cat([evidence.z[split] for split in ATTACK_SPLITS])
+    if reason := refuted(evidence.mechanism, z):
+        raise VeilError(f"{evidence.name}: {reason}")
 
 
 def refused(name: str, why: Refused) -> Audit:
