@@ -81,6 +81,10 @@ def test_a_random_release_reaches_attackers_in_three_ways() -> None:
         ("mean and deviation of 16 draws", 16),
     ]
     assert torch.equal(target.feeds[1].z["test"], draws[16]["test"])
+    networks = {"s": torch.nn.Linear(3, 2)}
+    (white,) = targets_of(replace(evidence, networks=networks))
+    held = [white.knowledge(feed.z).adversary is not None for feed in white.feeds]
+    assert held == [True, True, False]  # its input has no room for deviations
     assert target.feeds[2].z["test"].shape == (300, 6)
     assert [(feed.name, feed.draws) for feed in fewer_draws(target)] == [("mean of 4 draws", 4)]
 

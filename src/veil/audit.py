@@ -92,7 +92,8 @@ def audit_with_pictures(
         released = evidence.averaged.get(evidence.draws, evidence.z)
         scanned = scan(released, evidence, seed, advance) if chosen.scans else []
     facts = _provenance(evidence, chosen, seeds, seed) | {
-        "seconds": round(time.monotonic() - started, 1)
+        "attackers that failed": auditor.failed,
+        "seconds": round(time.monotonic() - started, 1),
     }
     found = Audit(
         name=evidence.name,
@@ -147,6 +148,7 @@ class _Auditor:
         self.refusals: list[Doubt] = []
         self.certificates: list[Certificate] = []
         self.pictures: Reconstruction | None = None
+        self.failed: dict[str, list[str]] = {}
 
     def steps(self, targets: Sequence[Target]) -> int:
         """Steps of progress that lie ahead."""
@@ -164,7 +166,9 @@ class _Auditor:
 
     def private(self, target: Target) -> None:
         """Attack a private target and judge what was found."""
-        trials = self.search(target, self.candidates(target), self.suite.plan)
+        candidates = self.candidates(target)
+        trials = self.search(target, candidates, self.suite.plan)
+        self.note_failures(target, candidates, trials)
         position = _worst(trials)
         worst = trials[position]
         few = [
@@ -181,6 +185,15 @@ class _Auditor:
         self.records += [*records, *floors.values(), *([ceiling] if ceiling else [])]
         summary = TargetSummary(kind=target.record_kind, worst=records[position])
         self.targets[target.name] = summary
+
+    def note_failures(
+        self, target: Target, candidates: Sequence[Candidate], trials: Sequence[Trial]
+    ) -> None:
+        """Remember the attackers whose algebra broke down: their absence must not go unseen."""
+        ran = {trial.candidate.name for trial in trials}
+        broken = [c.name for c in candidates if c.name not in ran]
+        if broken:
+            self.failed[target.name] = broken
 
     def judged(
         self,

@@ -101,10 +101,12 @@ class Target:
         if self.role == "utility" or self.kind == "identity":
             return known
         people, tasks = evidence.identity, [n for n in evidence.utility if _is_class(evidence, n)]
+        z_is_release = z["test"].shape == evidence.z["test"].shape
         known = replace(
             known,
             people=None if people is None else {n: people[n] for n in known.s},
-            adversary=evidence.networks.get(self.name),
+            # It reads releases, not what was made of several (their mean with their deviation).
+            adversary=evidence.networks.get(self.name) if z_is_release else None,
         )
         if not tasks:
             return known

@@ -113,6 +113,17 @@ def test_without_a_plan_everything_runs_in_full_with_every_seed() -> None:
     assert [len(t.guesses) for t in trials] == [2] * 12 + [1]
 
 
+@pytest.mark.parametrize("plan", [None, Plan()])
+def test_an_attacker_whose_algebra_breaks_down_is_left_out(plan: Plan | None) -> None:
+    class Singular(Told):
+        def run(self, knowledge: Knowledge, seed: int) -> Guess:
+            raise np.linalg.LinAlgError
+
+    trials = found([Singular("singular", 0.9), *MANY], plan)
+    assert "singular" not in [trial.candidate.name for trial in trials]
+    assert max(trials, key=lambda trial: trial.best).candidate.name == "told 11"
+
+
 def test_few_rows_are_not_screened() -> None:
     trials = found(MANY, Plan(fewest=2500))
     assert {t.share for t in trials} == {1.0}

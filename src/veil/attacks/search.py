@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from veil.attacks.attack import Attack, AttackSplit, Guess, Knowledge
 from veil.attacks.features import Releases
 from veil.attacks.training import run_seeds
+from veil.errors import Diverged
 from veil.progress import Advance
 from veil.seeds import seed_for
 
@@ -104,7 +106,9 @@ def search(
         advance: called with `STEPS` steps in all for each candidate, and its name.
 
     Returns:
-        One trial for each candidate, in order. The worst case is the best that ran in full.
+        One trial for each candidate, in order, but for those whose algebra broke down on this
+        release (a matrix without inverse, a diverged network). The worst case is the best that
+        ran in full.
     """
     trials: dict[int, Trial] = {}
     kept = list(range(len(candidates)))
@@ -119,19 +123,24 @@ def search(
             attack = candidate.attack.shortened(share)
             shorter = replace(candidate, attack=attack, knowledge=parts[id(candidate.knowledge)])
             found = _run(shorter, judge, seeds[:1])
-            trials[i] = replace(found, candidate=candidate, share=share)
+            if found is not None:
+                trials[i] = replace(found, candidate=candidate, share=share)
         kept = _survivors(trials, plan)
         advance(len(candidates) - len(kept), "")
     for i in kept:
         advance(1 if screened else STEPS, candidates[i].name)
-        trials[i] = _run(candidates[i], judge, seeds if plan is None else seeds[:1])
+        found = _run(candidates[i], judge, seeds if plan is None else seeds[:1])
+        if found is not None:
+            trials[i] = found
     if plan is not None and len(seeds) > 1:
-        seeded = [i for i in kept if candidates[i].attack.seeded]
+        seeded = [i for i in kept if i in trials and candidates[i].attack.seeded]
         for i in sorted(seeded, key=lambda i: -trials[i].best)[: plan.finalists]:
             more = _run(candidates[i], judge, seeds[1:])
+            if more is None:
+                continue
             guesses, select = trials[i].guesses + more.guesses, trials[i].select + more.select
             trials[i] = replace(trials[i], guesses=guesses, select=select)
-    return [trials[i] for i in range(len(candidates))]
+    return [trials[i] for i in sorted(trials)]
 
 
 def part_of(knowledge: Knowledge, share: float, seed: int) -> Knowledge:
@@ -180,8 +189,11 @@ def _survivors(trials: dict[int, Trial], plan: Plan) -> list[int]:
     return sorted(kept)
 
 
-def _run(candidate: Candidate, judge: Judge, seeds: Sequence[int]) -> Trial:
+def _run(candidate: Candidate, judge: Judge, seeds: Sequence[int]) -> Trial | None:
     attack = candidate.attack
-    guesses = run_seeds(attack, candidate.knowledge, seeds if attack.seeded else seeds[:1])
+    try:
+        guesses = run_seeds(attack, candidate.knowledge, seeds if attack.seeded else seeds[:1])
+    except (np.linalg.LinAlgError, torch.linalg.LinAlgError, Diverged):  # type: ignore[attr-defined]
+        return None
     select = tuple(judge(guess) for guess in guesses)
     return Trial(candidate, tuple(guesses), select, candidate.knowledge.s["attack"])
