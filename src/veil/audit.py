@@ -154,7 +154,10 @@ class _Auditor:
         """Steps of progress that lie ahead."""
         ahead = len(self.suite.reconstruction) if RECONSTRUCTION in self.evidence.private else 0
         ahead += SCAN_STEPS if self.suite.scans and self.evidence.undeclared else 0
-        return ahead + sum(STEPS * len(self.candidates(target)) for target in targets)
+        for target in targets:
+            fewer = fewer_draws(target) if target.role == "private" else []
+            ahead += STEPS * (len(self.candidates(target)) + len(fewer))
+        return ahead
 
     def candidates(self, target: Target) -> list[Candidate]:
         """The attackers of a target; of a part of it those of parts."""
