@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,11 +64,7 @@ def quantity_controls(knowledge: Knowledge, test: NDArray[np.float32], seed: int
     """The controls of a quantity, in R2; the arguments are those of `attribute_controls`."""
     rng = np.random.default_rng(seed_for(seed, "controls", knowledge.target))
     z = _few_features(knowledge, rng)
-    s: dict[AttackSplit, NDArray[np.float32]] = {
-        "attack": knowledge.s["attack"],
-        "select": knowledge.s["select"],
-        "test": test,
-    }
+    s = _with_test(knowledge, test)
     mean, spread = float(s["attack"].mean()), float(s["attack"].std()) or 1.0
 
     def explained(features: dict[AttackSplit, Tensor], about: Knowledge) -> float:
@@ -95,11 +92,7 @@ def identity_controls(knowledge: Knowledge, test: Ints, seed: int) -> Control:
     """
     rng = np.random.default_rng(seed_for(seed, "controls", knowledge.target))
     z = _few_features(knowledge, rng)
-    s: dict[AttackSplit, Ints] = {
-        "attack": knowledge.s["attack"],
-        "select": knowledge.s["select"],
-        "test": test,
-    }
+    s = _with_test(knowledge, test)
 
     def verified(features: dict[AttackSplit, Tensor], people: dict[AttackSplit, Ints]) -> float:
         about = replace(
@@ -139,12 +132,12 @@ def relearned_from_shuffled(candidate: Candidate, test: Ints, seed: int) -> floa
     rows = len(candidate.knowledge.s["attack"])
     share = min(1.0, max(0.25, 500 / rows))
     attack = candidate.attack.shortened(share)
+    part = part_of(candidate.knowledge, share, seed)  # one part, prepared once for all shuffles
     reached = []
     for i in range(RELEARNED):
-        names = rng.permutation(candidate.knowledge.classes)
-        s = {split: rng.permutation(names[v]) for split, v in candidate.knowledge.s.items()}
-        part = part_of(replace(candidate.knowledge, s=s), share, i)
-        guess = attack.run(part, seed_for(seed, "relearned", i))
+        names = rng.permutation(part.classes)
+        s = {split: rng.permutation(names[v]) for split, v in part.s.items()}
+        guess = attack.run(replace(part, s=s), seed_for(seed, "relearned", i))
         reached.append(balanced_accuracy(test, guess.test.argmax(axis=1)))
     return min(reached)
 
@@ -183,11 +176,7 @@ def planted_score(knowledge: Knowledge, test: Ints, seed: int) -> float:
     """Balanced accuracy on test once the private label itself stands among the features."""
     rng = np.random.default_rng(seed_for(seed, "planted", knowledge.target))
     z = _few_features(knowledge, rng)
-    s: dict[AttackSplit, Ints] = {
-        "attack": knowledge.s["attack"],
-        "select": knowledge.s["select"],
-        "test": test,
-    }
+    s = _with_test(knowledge, test)
 
     def with_label(split: AttackSplit) -> Tensor:
         label = torch.nn.functional.one_hot(torch.from_numpy(s[split]), knowledge.classes)
@@ -204,6 +193,11 @@ def _mean_interval(reached: NDArray[np.float64]) -> Interval:
     count = len(reached)
     reach = t.ppf((1 + LEVEL) / 2, count - 1) * reached.std(ddof=1) / np.sqrt(count)
     return float(reached.mean() - reach), float(reached.mean() + reach)
+
+
+def _with_test(knowledge: Knowledge, test: NDArray[Any]) -> dict[AttackSplit, NDArray[Any]]:
+    """The labels of all three splits: more than any attacker is given."""
+    return {"attack": knowledge.s["attack"], "select": knowledge.s["select"], "test": test}
 
 
 def _few_features(knowledge: Knowledge, rng: np.random.Generator) -> dict[AttackSplit, Tensor]:

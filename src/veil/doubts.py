@@ -17,7 +17,7 @@ MORE_GAIN: Final = 0.01
 FITTED: Final = 0.90
 PLANTED_FOUND: Final = 0.90
 PEEKED: Final = 0.02
-WIDER: Final = 2.576 / 1.960
+FROM_95_TO_99_PERCENT: Final = 2.576 / 1.960
 SIMPLE_FAMILIES: Final = ("linear", "neighbours")
 STRONG_FAMILIES: Final = ("mlp", "convolution")
 
@@ -267,7 +267,7 @@ def refusals_of(
     low, high = worst.interval
     # Of releases that hold nothing one in forty has its 95 % interval below chance; of 99 %
     # intervals one in two hundred.
-    high = worst.score + WIDER * (high - worst.score)
+    high = worst.score + FROM_95_TO_99_PERCENT * (high - worst.score)
     target = worst.target
     if high < chance:
         raised.append(doubt("below-floor", f"{target}: at most {high:.3f}, chance {chance:.3f}"))

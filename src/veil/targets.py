@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from typing import Any, Literal
 
@@ -62,10 +63,11 @@ class Target:
     evidence: Evidence
     role: Literal["private", "utility"] = "private"
     part_of: str | None = None
-    feeds: tuple[Feed, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "feeds", _feeds(self.evidence))
+    @cached_property
+    def feeds(self) -> tuple[Feed, ...]:
+        """The ways in which the release reaches attackers; made when the first one asks."""
+        return _feeds(self.evidence)
 
     @property
     def kind(self) -> Kind:
