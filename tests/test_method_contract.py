@@ -37,6 +37,9 @@ PROBLEMS = {
     "matching": tiny.problem(utility=("identity",), size=SIZE),
     "several labels": tiny.problem(("Male", "Race"), ("Smiling", "identity"), size=SIZE),
     "no utility": tiny.problem(utility=(), size=SIZE),
+    "numbers": tiny.problem(utility=("Age", "landmarks"), size=SIZE),
+    "many classes": tiny.problem(("Race",), ("Smiling",), size=SIZE),
+    "the picture": tiny.problem(("reconstruction",), ("Smiling",), size=SIZE),
     "grey images": tiny.problem(size=SIZE, channels=1),
 }
 SPLITS = {channels: tiny.splits(SIZE, channels) for channels in (1, 3)}
@@ -135,7 +138,7 @@ def test_a_move_moves_its_player_and_nobody_else(case: Case) -> None:
         update(seats, moves)
         after = case.method.state_dict()
         changed = {n for n in before if not torch.equal(before[n], after[n])}
-        movers = {move.player for move in moves}
+        movers = {mover for move in moves for mover in move.movers}
         assert {owner.get(name, f"buffer {name}") for name in changed} == movers
         moved |= movers
         for name, player in adversaries.items():
@@ -146,7 +149,10 @@ def test_a_move_moves_its_player_and_nobody_else(case: Case) -> None:
 
 
 def test_an_adversary_learns_from_detached_releases(case: Case) -> None:
-    """Not only is the gradient thrown away: its terms have none for anybody else."""
+    """Not only is the gradient thrown away: its terms have none for anybody else.
+
+    Unless it moves together with others, from one forward and one backward pass.
+    """
     seats = seats_for(case.method.players)
     adversaries = [name for name in seats if name.startswith("adversary")]
     seen: set[str] = set()
@@ -162,6 +168,7 @@ def test_an_adversary_learns_from_detached_releases(case: Case) -> None:
                     )
                     assert all(gradient is None for gradient in gradients)
                 seen.add(move.player)
+            seen |= {*move.movers} & {*adversaries} if len(move.movers) > 1 else set()
         update(seats, moves)
     assert seen == {*adversaries}
 

@@ -10,15 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from veil.data.batch import Batch
-from veil.data.dataset import BINARY, IDENTITY, Dataset, Label
+from veil.data.dataset import BINARY, IDENTITY, PICTURE, RECONSTRUCTION, Dataset, Label
 from veil.data.splits import Splits
-from veil.method import Adam, Method, MethodConfig, Obfuscator, Player, Problem, Round, Stage
+from veil.method import (
+    Adam,
+    Method,
+    MethodConfig,
+    Obfuscator,
+    Player,
+    Problem,
+    Round,
+    Scale,
+    Stage,
+)
 
 SCHEMA = {
     "Male": BINARY,
     "Smiling": BINARY,
     "Race": Label("multiclass", ("a", "b", "c")),
     "Age": Label("continuous"),
+    "landmarks": Label("landmarks"),
     "identity": IDENTITY,
 }
 
@@ -45,6 +56,7 @@ def faces(
         "Smiling": smiling,
         "Race": identity % 3,
         "Age": rng.uniform(20, 60, count).astype(np.float32),
+        "landmarks": (size / 2 + rng.normal(0, 2, (count, 4))).astype(np.float32),
         "identity": identity,
     }
     hashes = (first_person * 1000 + np.arange(count)).astype(np.uint64)
@@ -68,8 +80,10 @@ def problem(
     channels: int = 3,
 ) -> Problem:
     """A problem on the faces above."""
-    labels = {name: SCHEMA[name] for name in private + utility}
-    return Problem(private, utility, labels, (channels, size, size), people=12)
+    scales = {"Age": Scale((40.0,), (11.5,)), "landmarks": Scale((size / 2,) * 4, (2.0,) * 4)}
+    labels = {n: PICTURE if n == RECONSTRUCTION else SCHEMA[n] for n in private + utility}
+    known = {name: scale for name, scale in scales.items() if name in labels}
+    return Problem(private, utility, labels, (channels, size, size), people=12, scales=known)
 
 
 class Bare(Obfuscator):

@@ -27,8 +27,9 @@ from veil.attacks.suites import Suite, suite_named
 from veil.attacks.training import run_seeds
 from veil.ceilings import remembered
 from veil.certify import certificates_of, certified
+from veil.data.dataset import RECONSTRUCTION
 from veil.errors import Refused, VeilError
-from veil.evidence import ATTACK_SPLITS, RECONSTRUCTION, Evidence
+from veil.evidence import ATTACK_SPLITS, Evidence
 from veil.judging import doubts_about, refusals_about
 from veil.mechanism import refuted
 from veil.progress import Advance, bar

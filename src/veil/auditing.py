@@ -18,9 +18,10 @@ from veil.attacks.suites import Suite
 from veil.audit import audit_with_pictures, refused
 from veil.checkpoint import written_beside
 from veil.data.cache import cache_folder
+from veil.data.dataset import RECONSTRUCTION
 from veil.data.splits import Splits
 from veil.errors import Refused, VeilError
-from veil.evidence import RECONSTRUCTION, Evidence, of_release
+from veil.evidence import Evidence, of_release
 from veil.gate import Requirement, check_names
 from veil.mechanism import ClippedGaussian
 from veil.onnx_release import OnnxRelease
@@ -128,7 +129,7 @@ def audit_folder(
     make_room(out)
     try:
         evidence = evidence_of_folder(
-            folder, _having(splits, private + utility), private, utility, seed, folder.name, group
+            folder, splits.having(private + utility), private, utility, seed, folder.name, group
         )
     except Refused as why:
         found = refused(folder.name, why)
@@ -163,7 +164,7 @@ def audit_onnx(
             gate: see `audit_folder`.
     """
     make_room(out)
-    known = _having(splits, private + utility)
+    known = splits.having(private + utility)
     release = OnnxRelease(model, known.attack.image_shape)
     release.mechanism = mechanism
     evidence = of_release(release, known, private, utility, seed, model.name, group)
@@ -200,7 +201,7 @@ def audit_release(
             gate: see `audit_folder`.
     """
     wrapped = FunctionRelease(release, mechanism)
-    known = _having(splits, private + utility)
+    known = splits.having(private + utility)
     evidence = of_release(wrapped, known, private, utility, seed, name, group)
     return _audited(evidence, suite, seeds, seed, console, recogniser, gate)[0]
 
@@ -266,7 +267,3 @@ def _recogniser_of(evidence: Evidence, seed: int, console: Console | None) -> Re
     path.parent.mkdir(parents=True, exist_ok=True)
     trained.save(path)
     return trained
-
-
-def _having(splits: Splits, names: tuple[str, ...]) -> Splits:
-    return splits.having(tuple(name for name in names if name != RECONSTRUCTION))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from veil.attacks.attack import AttackSplit
 from veil.attacks.features import Releases
-from veil.data.dataset import MISSING, Label
+from veil.data.dataset import MISSING, RECONSTRUCTION, Label
 from veil.data.splits import Splits
 from veil.errors import Refused, VeilError
 from veil.mechanism import ClippedGaussian
@@ -27,7 +27,6 @@ Oracle = Callable[[Tensor, torch.Generator], Tensor]
 Originals = Callable[[AttackSplit], Tensor]
 ATTACK_SPLITS: tuple[AttackSplit, ...] = ("attack", "select", "test")
 DRAWS = (1, 4, 16, 50)
-RECONSTRUCTION = "reconstruction"
 
 
 @dataclass(frozen=True)

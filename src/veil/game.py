@@ -21,7 +21,7 @@ class Seat:
 
     def __init__(self, player: Player) -> None:
         self.parameters = [p for p in player.module.parameters() if p.requires_grad]
-        recipe = player.optimiser
+        self.recipe = recipe = player.optimiser
         self.optimiser = torch.optim.Adam(
             self.parameters,
             lr=recipe.lr,
@@ -29,6 +29,12 @@ class Seat:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
+
+    def anneal(self, epoch: int, epochs: int) -> None:
+        """Set the learning rate of a stage's epoch."""
+        factor = (1 + math.cos(math.pi * epoch / epochs)) / 2 if self.recipe.cosine else 1.0
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.lr * factor
 
 
 def seats_for(players: Mapping[str, Player]) -> dict[str, Seat]:
@@ -62,7 +68,11 @@ def values_of(moves: Sequence[Move]) -> dict[str, float]:
     Raises:
         Diverged: a value is not finite.
     """
-    terms = {f"{move.player}/{name}": t for move in moves for name, t in move.terms.items()}
+    terms = {
+        f"{' and '.join(move.movers)}/{name}": term
+        for move in moves
+        for name, term in move.terms.items()
+    }
     values = torch.stack([term.detach().float() for term in terms.values()]).tolist()
     for name, value in zip(terms, values, strict=True):
         if not math.isfinite(value):
@@ -81,7 +91,7 @@ def update(seats: Mapping[str, Seat], moves: Sequence[Move]) -> dict[str, float]
     """
     terms = values_of(moves)
     for i, move in enumerate(moves):
-        parameters = seats[move.player].parameters
+        parameters = [p for mover in move.movers for p in seats[mover].parameters]
         gradients = torch.autograd.grad(
             reduce(operator.add, move.terms.values()),
             parameters,
@@ -90,8 +100,8 @@ def update(seats: Mapping[str, Seat], moves: Sequence[Move]) -> dict[str, float]
         )
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-    for move in moves:
-        seat = seats[move.player]
+    for mover in (mover for move in moves for mover in move.movers):
+        seat = seats[mover]
         seat.optimiser.step()
         for parameter in seat.parameters:
             parameter.grad = None

@@ -5,6 +5,8 @@ Every loss is the mean over the batch and is minimised by whoever uses it as it 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -77,3 +79,41 @@ def binary_cross_entropy_image(logits: Tensor, x: Tensor) -> Tensor:
         logits: (n, c, h, w) before the sigmoid; x: the same shape, in [0, 1].
     """
     return F.binary_cross_entropy_with_logits(logits, x)
+
+
+def matching_loss(embedding: Tensor, identity: Tensor, margin: float) -> Tensor:
+    """`contrastive` over a batch of pairs: (i, i + n/2) of one person, (i, i + 1 + n/2) of two.
+
+    Args:
+        embedding: (n, d), n even, of a batch sampled as "pairs".
+        identity: (n,) people; they decide what "same" is.
+        margin: m, in units of embedding distance.
+    """
+    half = len(embedding) // 2
+    left = torch.cat([embedding[:half], embedding[:half]])
+    right = torch.cat([embedding[half:], embedding[half:].roll(-1, 0)])
+    left_person = torch.cat([identity[:half], identity[:half]])
+    right_person = torch.cat([identity[half:], identity[half:].roll(-1, 0)])
+    different = (left_person != right_person).to(embedding.dtype)
+    return contrastive(pair_distance(left, right), different, margin)
+
+
+def reverse_gradient(x: Tensor, weight: float) -> Tensor:
+    """x itself, whose gradient is multiplied by -weight on the way back (Ganin & Lempitsky 2015).
+
+    A head that minimises its loss behind it lets those before it maximise `weight` times that
+    loss, in one backward pass; at weight 0 they are left alone.
+    """
+    reversed_x: Tensor = _Reversed.apply(x, weight)  # type: ignore[no-untyped-call]
+    return reversed_x
+
+
+class _Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.weight * gradients[0], None

@@ -18,8 +18,9 @@ from veil.attacks.attack import Attack, AttackSplit, Ints
 from veil.attacks.convolution import AiaAdversary
 from veil.attacks.linear import Logistic
 from veil.attacks.reconstruction import Inversion, MeanFace, Reconstruction
+from veil.data.dataset import RECONSTRUCTION
 from veil.errors import VeilError
-from veil.evidence import RECONSTRUCTION, Evidence
+from veil.evidence import Evidence
 from veil.progress import Advance
 from veil.recognition import Recogniser
 from veil.reconstruction_scores import Originals

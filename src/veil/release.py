@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,6 @@ class FunctionRelease(Obfuscator):
         return self.function(x, rng)
 
 
-@torch.no_grad()
 def released(
     obfuscator: Obfuscator,
     images: Tensor,
@@ -54,8 +53,17 @@ def released(
     Returns:
         (n, ...) float32 on the CPU.
     """
+    return next(drawn(obfuscator, images, (rng,)))
+
+
+@torch.no_grad()
+def drawn(
+    obfuscator: Obfuscator, images: Tensor, rngs: Iterable[torch.Generator]
+) -> Iterator[Tensor]:
+    """Release a batch as `released` does, once for each generator."""
     obfuscator.eval()
-    return obfuscator.release(images, rng).float().cpu()
+    for z in obfuscator.draws(images, rngs):
+        yield z.float().cpu()
 
 
 def release_split(obfuscator: Obfuscator, dataset: Dataset, seed: int, purpose: str) -> Tensor:
@@ -64,7 +72,8 @@ def release_split(obfuscator: Obfuscator, dataset: Dataset, seed: int, purpose: 
     Returns:
         (n, ...) float32.
     """
-    return torch.cat([draw(0) for draw in _batches(obfuscator, dataset, seed, purpose)])
+    batches = _batches(obfuscator, dataset, seed, purpose, draws=1)
+    return torch.cat([z for draws in batches for z in draws])
 
 
 @dataclass(frozen=True)
@@ -86,12 +95,13 @@ def release_draws(
     """Release every image of a split max(counts) times; keep the means after `counts` draws."""
     means: dict[int, list[Tensor]] = {count: [] for count in counts}
     deviations = []
-    for draw in _batches(obfuscator, dataset, seed, purpose):
-        first = draw(0).double()
-        total, squares = torch.zeros_like(first), torch.zeros_like(first)
-        for number in range(1, max(counts) + 1):
+    for draws in _batches(obfuscator, dataset, seed, purpose, max(counts)):
+        for number, z in enumerate(draws, 1):
+            if number == 1:
+                first = z.double()
+                total, squares = torch.zeros_like(first), torch.zeros_like(first)
             # Sums of differences from one draw: nothing cancels where the noise is small.
-            apart = draw(number - 1) - first
+            apart = z - first
             total, squares = total + apart, squares + apart.square()
             if number in means:
                 means[number].append((first + total / number).float())
@@ -101,18 +111,17 @@ def release_draws(
 
 
 def _batches(
-    obfuscator: Obfuscator, dataset: Dataset, seed: int, purpose: str
-) -> Iterator[Callable[[int], Tensor]]:
-    """For each batch of a split in turn a function: the number of a draw -> (n, ...) that draw."""
+    obfuscator: Obfuscator, dataset: Dataset, seed: int, purpose: str, draws: int
+) -> Iterator[Iterator[Tensor]]:
+    """For each batch of a split in turn its draws, (n, ...) each; use them before the next."""
     device = next(obfuscator.parameters(), torch.empty(0)).device
     for start in range(0, len(dataset), IMAGES_AT_ONCE):
         x = dataset.batch(slice(start, start + IMAGES_AT_ONCE), labels=()).x.to(device)
-
-        def draw(number: int, x: Tensor = x, start: int = start) -> Tensor:
-            rng = generator(seed, "release", purpose, number, start, device=device)
-            return released(obfuscator, x, rng)
-
-        yield draw
+        rngs = (
+            generator(seed, "release", purpose, number, start, device=device)
+            for number in range(draws)
+        )
+        yield drawn(obfuscator, x, rngs)
 
 
 def is_random(obfuscator: Obfuscator, dataset: Dataset, seed: int) -> bool:

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veil.array_file import StoredArray
-from veil.data.dataset import BINARY, MISSING, Column, Label, Rows
+from veil.data.dataset import BINARY, MISSING, RECONSTRUCTION, Column, Label, Rows
 from veil.errors import VeilError
-from veil.evidence import RECONSTRUCTION
 
 MOST_NUMBERED_CLASSES: Final = 30
 MOST_NAMED_CLASSES: Final = 1000

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from veil.array_file import StoredArray, open_arrays
 from veil.attacks.attack import AttackSplit
-from veil.data.dataset import IDENTITY, MISSING, Column, Rows
+from veil.data.dataset import IDENTITY, MISSING, RECONSTRUCTION, Column, Rows
 from veil.data.splits import divide
 from veil.errors import Refused, VeilError, nearest
-from veil.evidence import ATTACK_SPLITS, RECONSTRUCTION, Evidence
+from veil.evidence import ATTACK_SPLITS, Evidence
 from veil.released_columns import (
     GROUP,
     Labels,

@@ -21,14 +21,15 @@ from veil import config as configs
 from veil.attacks.attack import AttackSplit
 from veil.checkpoint import load_tensors, save_tensors, written_beside
 from veil.config import ProblemConfig, RunConfig
+from veil.data.dataset import Dataset
 from veil.data.splits import Splits
 from veil.errors import VeilError
 from veil.evidence import Evidence, of_release
-from veil.method import Method, Problem
+from veil.method import Method, Problem, Scale
 from veil.methods import method_named
 from veil.progress import counting
 from veil.release import IMAGES_AT_ONCE
-from veil.seeds import seed_for
+from veil.seeds import generator, seed_for
 from veil.train import CHECKPOINT, METRICS, fit
 
 CONFIG = "config.toml"
@@ -60,6 +61,7 @@ def problem_of(config: ProblemConfig, splits: Splits) -> Problem:
     """The problem, its labels looked up in the data (unknown ones: the nearest spelling)."""
     names = config.private + config.utility
     labels = {name: splits.fit.label(name) for name in names}
+    numbers = [n for n, label in labels.items() if label.kind in ("continuous", "landmarks")]
     people = splits.fit.identity
     return Problem(
         private=config.private,
@@ -67,6 +69,16 @@ def problem_of(config: ProblemConfig, splits: Splits) -> Problem:
         labels=labels,
         image=splits.fit.image_shape,
         people=0 if people is None else len(np.unique(people)),
+        scales={name: _scale(splits.fit.column(name)) for name in numbers},
+    )
+
+
+def _scale(column: NDArray[np.float32]) -> Scale:
+    """The scale of (n,) or (n, k) numbers; a constant one is left as it is."""
+    numbers = column.reshape(len(column), -1).astype(np.float64)
+    deviation = numbers.std(axis=0)
+    return Scale(
+        tuple(numbers.mean(axis=0).tolist()), tuple(np.where(deviation > 0, deviation, 1).tolist())
     )
 
 
@@ -147,6 +159,7 @@ def train(
         "splits": {name: len(split) for name, split in splits.items()},
         "notes": list(splits.notes),
         "parameters released": sum(p.numel() for p in method.obfuscator.parameters()),
+        "measured": measured(method, splits.select, config.fit.seed),
         "versions": {
             "veil": version("veil"),
             "torch": torch.__version__,
@@ -159,6 +172,15 @@ def train(
         beside.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     (path / CHECKPOINT).unlink(missing_ok=True)
     return Run(path, config, problem, method, splits)
+
+
+@torch.no_grad()
+def measured(method: Method, select: Dataset, seed: int) -> dict[str, float]:
+    """What the method itself tells of its release, on the first pictures of `select`."""
+    device = next(method.parameters(), torch.empty(0)).device
+    x = select.batch(slice(0, IMAGES_AT_ONCE), labels=()).x.to(device)
+    rng = generator(seed, "measured", device=device)
+    return dict(method.eval().measured(x, rng))
 
 
 def load(path: Path, console: Console | None = None) -> Run:
@@ -237,7 +259,7 @@ class _Adversary(nn.Module):
 @torch.no_grad()
 def outputs(method: Method, z: Tensor, *, adversary: bool) -> dict[str, NDArray[np.float32]]:
     """What the public task heads, or the training adversary, say of releases, by label."""
-    device = next(method.parameters()).device
+    device = next(method.parameters(), z).device
     method.eval()
     found: dict[str, list[Tensor]] = {}
     for part in torch.split(z, IMAGES_AT_ONCE):

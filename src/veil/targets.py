@@ -17,9 +17,9 @@ from veil.attacks.attack import Attack, AttackSplit, Guess, Kind, Knowledge
 from veil.attacks.features import Releases
 from veil.attacks.pairs import distances, draw_pairs
 from veil.attacks.search import Candidate
-from veil.data.dataset import MISSING, Label
+from veil.data.dataset import MISSING, RECONSTRUCTION, Label
 from veil.errors import VeilError
-from veil.evidence import ATTACK_SPLITS, RECONSTRUCTION, Columns, Evidence
+from veil.evidence import ATTACK_SPLITS, Columns, Evidence
 from veil.metrics import best_threshold, verification_accuracy
 from veil.quantity import quantity_floors, quantity_record
 from veil.quantity_metrics import r2

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from veil import checkpoint
 from veil.data.dataset import Dataset, Rows
-from veil.data.sampling import image_batches, pair_batches
+from veil.data.sampling import divided_batches, image_batches, pair_batches
 from veil.errors import Diverged, VeilError
 from veil.game import channels_last, rounds, seats_for, seed_dropout, update, values_of
 from veil.method import Method, MethodConfig, Problem, Stage
@@ -97,10 +97,19 @@ def means(tally: Tally) -> dict[str, float]:
     return {name: total / times for name, (total, times) in tally.items()}
 
 
-def batches(stage: Stage, dataset: Dataset, seed: int) -> list[Rows]:
-    """The positions of every batch of one epoch, as the stage wants them sampled."""
+def batches(stage: Stage, dataset: Dataset, seed: int, division: int = 0) -> list[Rows]:
+    """The positions of every batch of one epoch, as the stage wants them sampled.
+
+    Args:
+        stage: says how.
+        dataset: what is sampled.
+        seed: of this epoch's order.
+        division: seed that decides, the same in every epoch, who is public.
+    """
     if stage.sampling == "pairs":
         return pair_batches(dataset, stage.batch_size, seed)
+    if stage.sampling == "own and public":
+        return divided_batches(dataset, stage.batch_size, stage.public_share, seed, division)
     return image_batches(len(dataset), stage.batch_size, seed)
 
 
@@ -193,7 +202,10 @@ class Training:
     def play_epoch(self, stage: Stage, advance: Advance, asked: threading.Event) -> None:
         """The rounds of the current epoch that are still to be played."""
         seed, at = self.config.seed, self.at
-        orders = batches(stage, self.fit_set, seed_for(seed, "order", stage.name, at.epoch))
+        order = seed_for(seed, "order", stage.name, at.epoch)
+        orders = batches(stage, self.fit_set, order, seed_for(seed, "public"))
+        for seat in self.seats.values():
+            seat.anneal(at.epoch, stage.epochs)
         self.method.train()
         for step in range(at.step, len(orders)):
             batch = self.fit_set.batch(orders[step], self.labels).to(self.device)

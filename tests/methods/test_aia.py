@@ -15,8 +15,9 @@ from veil.data.batch import Batch
 from veil.data.dataset import Dataset
 from veil.errors import VeilError
 from veil.game import Seat, rounds, seats_for, update
+from veil.losses import matching_loss
 from veil.method import Move, Problem
-from veil.methods.aia import AIA, AIAConfig, PrivacyForm, matching_loss, privacy_term
+from veil.methods.aia import AIA, AIAConfig, PrivacyForm, privacy_term
 from veil.release import released
 from veil.seeds import generator
 from veil.train import FitConfig, fit

@@ -34,6 +34,14 @@ class Batch:
     def __len__(self) -> int:
         return self.x.shape[0]
 
+    def split(self, parts: int) -> list[Batch]:
+        """Consecutive batches of nearly equal size, for methods that play several a round."""
+        columns = {name: label.tensor_split(parts) for name, label in self.labels.items()}
+        return [
+            Batch(x, {name: column[i] for name, column in columns.items()})
+            for i, x in enumerate(self.x.tensor_split(parts))
+        ]
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device` (itself when it is there already)."""
         if self.x.device == torch.device(device):

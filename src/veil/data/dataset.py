@@ -15,8 +15,10 @@ from veil.errors import VeilError, nearest
 
 Rows = NDArray[np.int64]
 Column = NDArray[Any]
-LabelKind = Literal["binary", "multiclass", "continuous", "landmarks", "identity"]
+LabelKind = Literal["binary", "multiclass", "continuous", "landmarks", "identity", "picture"]
 MISSING = -1
+RECONSTRUCTION = "reconstruction"
+"""The private "label" that is the picture itself: what a reconstruction attack is after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Label:
     Attributes:
         kind: "binary" and "multiclass" are int64 classes 0..K-1 (-1 = missing), "identity" is an
             int64 person number, "continuous" is float32 (NaN = missing), "landmarks" is
-            (n, 2k) float32 pixel coordinates x1, y1, x2, y2, ... of the stored image.
+            (n, 2k) float32 pixel coordinates x1, y1, x2, y2, ... of the stored image. "picture" is
+            the image itself, which has no column.
         classes: one name per class, in order; empty unless binary or multiclass.
     """
 
@@ -40,6 +43,7 @@ class Label:
 
 BINARY = Label("binary", ("no", "yes"))
 IDENTITY = Label("identity")
+PICTURE = Label("picture")
 
 
 class Dataset:
@@ -106,7 +110,9 @@ class Dataset:
         return None if self._files is None else [self._files[row] for row in self.rows]
 
     def label(self, name: str) -> Label:
-        """What the column `name` means; an unknown name is an error with the nearest spelling."""
+        """What `name` means; an unknown name is an error with the nearest spelling."""
+        if name == RECONSTRUCTION:
+            return PICTURE
         try:
             return self.schema[name]
         except KeyError:
@@ -137,9 +143,11 @@ class Dataset:
         )
 
     def having(self, names: Collection[str]) -> Dataset:
-        """The rows in which none of the named labels is missing."""
+        """The rows in which none of the named labels is missing; every row has its picture."""
         known = np.ones(len(self), dtype=bool)
         for name in names:
+            if self.label(name).kind == "picture":
+                continue
             column = self.column(name)
             if self.label(name).kind in ("continuous", "landmarks"):
                 known &= np.isfinite(column.reshape(len(column), -1)).all(axis=1)

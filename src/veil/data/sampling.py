@@ -48,3 +48,45 @@ def pair_batches(dataset: Dataset, batch_size: int, seed: int) -> list[Rows]:
         by_person[np.concatenate([anchors[i : i + half], partners[i : i + half]])]
         for i in range(0, whole * half, half)
     ]
+
+
+def divided_batches(
+    dataset: Dataset, batch_size: int, public_share: float, seed: int, division: int
+) -> list[Rows]:
+    """Batches of n positions: n/2 photos of the defender's own people, then n/2 of the public's.
+
+    People (photos, where people are unknown) are divided once. An epoch sees every photo of the
+    larger part once, and the other part as often as it takes.
+
+    Args:
+        dataset: what is sampled.
+        batch_size: n.
+        public_share: share of the people who are public, in (0, 1).
+        seed: of this epoch's order.
+        division: seed that decides who is public.
+
+    Raises:
+        VeilError: there are fewer than two people.
+    """
+    owners = np.arange(len(dataset)) if dataset.identity is None else dataset.identity
+    people = np.unique(owners)
+    if len(people) < 2:
+        raise VeilError(f"{dataset.name}: one person cannot be divided into own and public photos")
+    drawn = np.random.default_rng(division).permutation(people)
+    public_people = min(max(1, round(public_share * len(people))), len(people) - 1)
+    is_public = np.isin(owners, drawn[:public_people])
+    own, public = np.flatnonzero(~is_public), np.flatnonzero(is_public)
+    rng = np.random.default_rng(seed)
+    half = max(1, batch_size // 2)
+    whole = max(1, max(len(own), len(public)) // half)
+    orders = [_repeated(part, whole * half, rng) for part in (own, public)]
+    return [
+        np.concatenate([order[i : i + half] for order in orders])
+        for i in range(0, whole * half, half)
+    ]
+
+
+def _repeated(rows: Rows, count: int, rng: np.random.Generator) -> Rows:
+    """`count` of the rows: all in random order, again and again."""
+    times = -(-count // len(rows))
+    return np.concatenate([rng.permutation(rows) for _ in range(times)])[:count]

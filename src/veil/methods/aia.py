@@ -11,7 +11,7 @@ Equation map
     Eq. 4       `nets.codec.upsampling_decoder`
     Eq. 5       `losses.binary_cross_entropy_image`
     Eq. 6       `nets.heads.MLP` with tanh
-    Eq. 7       `losses.contrastive`, paired by `matching_loss`
+    Eq. 7       `losses.contrastive`, paired by `losses.matching_loss`
     Eq. 8       `AIA.joint_round`, its privacy term in `privacy_term`
     Stage 1     `AIA.pretrain_round`;  stage 2  `AIA.joint_round`
     Section 5.3 Original: joint_epochs = 0;  Random: joint_epochs = 0, replaced = 0.5;
@@ -62,10 +62,9 @@ from veil.data.batch import Batch
 from veil.errors import VeilError
 from veil.losses import (
     binary_cross_entropy_image,
-    contrastive,
     cross_entropy,
     entropy,
-    pair_distance,
+    matching_loss,
 )
 from veil.method import (
     Adam,
@@ -145,23 +144,6 @@ def privacy_term(logits: Tensor, s: Tensor, form: PrivacyForm) -> Tensor:
         return -entropy(logits)
     loss = cross_entropy(logits, s)
     return -loss if form == "printed" else -loss.clamp(max=math.log(logits.shape[1]))
-
-
-def matching_loss(embedding: Tensor, identity: Tensor, margin: float) -> Tensor:
-    """Eq. 7 over a batch of pairs: (i, i + n/2) of one person, (i, i + 1 + n/2) mostly of two.
-
-    Args:
-        embedding: (n, d) of the Siamese network, n even.
-        identity: (n,) people; they decide what "same" is.
-        margin: m.
-    """
-    half = len(embedding) // 2
-    left = torch.cat([embedding[:half], embedding[:half]])
-    right = torch.cat([embedding[half:], embedding[half:].roll(-1, 0)])
-    left_person = torch.cat([identity[:half], identity[:half]])
-    right_person = torch.cat([identity[half:], identity[half:].roll(-1, 0)])
-    different = (left_person != right_person).to(embedding.dtype)
-    return contrastive(pair_distance(left, right), different, margin)
 
 
 def standardised(channels: int, net: nn.Module, running_statistics: bool) -> nn.Sequential:
