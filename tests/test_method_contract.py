@@ -20,7 +20,7 @@ from veil.errors import VeilError
 from veil.game import channels_last, rounds, seats_for, update
 from veil.method import Method, Move, Obfuscator, Problem
 from veil.methods import METHODS, method_named
-from veil.release import released
+from veil.release import drawn, released
 from veil.seeds import generator
 from veil.train import batches
 
@@ -188,6 +188,15 @@ def test_another_rng_releases_other_bits(name: str, settings: dict[str, Any]) ->
     z = release(method, x)
     assert torch.equal(release(method, x), z)
     assert not torch.equal(release(method, x, seed=1), z)
+
+
+def test_draws_are_releases(case: Case) -> None:
+    """However a method shares the work of several draws, each is what `release` gives."""
+    method = build(case.name, case.problem, **RANDOM.get(case.name, {}))
+    x = case.images()
+    rngs = [generator(number, "release") for number in range(3)]
+    for number, z in enumerate(drawn(method.obfuscator, x, rngs)):
+        torch.testing.assert_close(z, release(method, x, seed=number))
 
 
 def change_of_the_first_row(obfuscator: Obfuscator, x: Tensor, *, coarse: bool = False) -> float:

@@ -7,6 +7,7 @@ import json
 import math
 import signal
 import threading
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from tiny import Toy, faces, problem, splits
+from tiny import Scalar, Toy, faces, problem, splits
 from veil.checkpoint import load_tensors
 from veil.errors import Diverged, VeilError
-from veil.game import rounds, seats_for, update
+from veil.game import Seat, rounds, seats_for, update
+from veil.losses import reverse_gradient
 from veil.method import Adam, Move, Player, Round
 from veil.train import CHECKPOINT, METRICS, FitConfig, fit
 
@@ -46,6 +48,12 @@ class HandAdam:
         self.v = 0.999 * self.v + 0.001 * gradient**2
         m, v = self.m / (1 - 0.9**self.t), self.v / (1 - 0.999**self.t)
         return value - self.lr * m / (math.sqrt(v) + 1e-8)
+
+
+def next_moves(game: Toy) -> tuple[Move, ...]:
+    """The moves of the first turn of a round."""
+    moves = next(iter(game.play(game)))
+    return moves if isinstance(moves, tuple) else (moves,)
 
 
 # A quadratic game: a minimises ab + a^2/2, b minimises -ab + b^2/2.
@@ -94,6 +102,65 @@ def test_simultaneous_gradients_are_all_taken_before_any_step() -> None:
         game = Toy({"a": 0.05, "b": 0.0}, play, batch_size=24)
         train(game)
         assert game.values() == pytest.approx({"a": -0.05, "b": b}, abs=1e-6)
+
+
+def test_one_backward_for_several_players_gives_each_the_gradient_of_their_own_game() -> None:
+    """a minimises ab - 2 (a c)^2, c minimises (a c)^2: behind a reversed gradient one sum does."""
+
+    def apart(game: Toy) -> Round:
+        a, b, c = game["a"], game["b"], game["c"]
+        hidden = (a * c) ** 2
+        yield (
+            Move("a", {"kept": a * b, "hidden": -2 * hidden}),
+            Move("b", {"kept": a * b}),
+            Move("c", {"hidden": hidden}),
+        )
+
+    def joint(game: Toy) -> Round:
+        a, b, c = game["a"], game["b"], game["c"]
+        yield Move(("a", "b", "c"), {"kept": a * b, "hidden": (reverse_gradient(a, 2) * c) ** 2})
+
+    start = {"a": 1.0, "b": 0.5, "c": -0.7}
+    results = []
+    for play in (apart, joint):
+        game = Toy(start, play)
+        seats = seats_for(game.players)
+        for _ in range(5):
+            terms = update(seats, next_moves(game))
+        results.append(game.values())
+    assert results[0] == pytest.approx(results[1], rel=1e-12)
+    assert {*terms} == {"a and b and c/kept", "a and b and c/hidden"}
+
+
+def test_a_cosine_schedule_anneals_the_rate_over_each_stage() -> None:
+    """With a constant gradient, Adam's first steps are exactly its learning rates."""
+    rate, epochs = 0.1, 4
+    seat = Seat(Player(Scalar(0.0), Adam(rate, cosine=True)))
+    steady = Seat(Player(Scalar(0.0), Adam(rate)))
+    rates = []
+    for epoch in range(epochs):
+        for one in (seat, steady):
+            one.anneal(epoch, epochs)
+        rates.append(seat.optimiser.param_groups[0]["lr"])
+        assert steady.optimiser.param_groups[0]["lr"] == rate
+    wanted = [rate, rate * (1 + math.sqrt(0.5)) / 2, rate / 2, rate * (1 - math.sqrt(0.5)) / 2]
+    assert rates == pytest.approx(wanted)
+
+
+def test_the_loop_anneals_by_epoch() -> None:
+    """b's gradient is 1, so each step moves it by the epoch's rate: 2 steps of 2 epochs."""
+
+    class Annealed(Toy):
+        @cached_property
+        def players(self) -> dict[str, Player]:
+            return {"b": Player(self.scalars["b"], Adam(0.1, cosine=True))}
+
+    def play(game: Toy) -> Round:
+        yield Move("b", {"all": game["b"]})
+
+    game = Annealed({"b": 0.0}, play, (("only", 2, None),), batch_size=12)
+    train(game)
+    assert game["b"].item() == pytest.approx(-(2 * 0.1 + 2 * 0.05), rel=1e-5)
 
 
 def test_only_the_mover_moves_even_when_its_loss_reaches_everybody() -> None:

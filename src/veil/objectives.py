@@ -90,9 +90,7 @@ def refuse_kinds(
         for name in names:
             kind = problem.labels[name].kind
             if kind not in kinds:
-                raise VeilError(
-                    f"{who} {doing} labels of kind {_either(kinds)}; '{name}' is {kind}"
-                )
+                raise VeilError(f"{who} {doing} {_either(kinds)} labels; '{name}' is {kind}")
 
 
 def _either(kinds: tuple[LabelKind, ...]) -> str:

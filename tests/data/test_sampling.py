@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from veil.data.dataset import IDENTITY, MISSING, Dataset, Rows
-from veil.data.sampling import image_batches, pair_batches
+from veil.data.sampling import divided_batches, image_batches, pair_batches
 from veil.errors import VeilError
 
 PEOPLE = np.array([3, 7, 3, 5, 7, 3, 9, 1, 1, 3], dtype=np.int64)  # 5 and 9 have one photo
@@ -121,3 +121,38 @@ def test_matching_without_people_is_refused() -> None:
     nameless = Dataset("nameless", pixels, {}, {}, np.arange(4, dtype=np.uint64))
     with pytest.raises(VeilError, match="nameless: face matching needs the label 'identity'"):
         pair_batches(nameless, 4, 0)
+
+
+@given(st.integers(2, 30), st.integers(2, 40), st.floats(0.05, 0.95), st.integers(0, 99))
+@settings(max_examples=40)
+def test_the_public_are_the_same_people_in_every_epoch_and_in_the_second_half(
+    people: int, batch_size: int, share: float, seed: int
+) -> None:
+    dataset = photos_of(np.repeat(np.arange(people), 3))
+    own, public = set(), set()
+    for epoch in range(3):
+        for batch in divided_batches(dataset, batch_size, share, seed + epoch, division=seed):
+            half = len(batch) // 2
+            assert half == max(1, batch_size // 2)
+            own |= {*(batch[:half] // 3).tolist()}
+            public |= {*(batch[half:] // 3).tolist()}
+    assert own
+    assert public
+    assert not own & public
+    wanted = min(max(1, round(share * people)), people - 1)
+    assert len(public) <= wanted
+    assert len(own) <= people - wanted
+
+
+def test_an_epoch_sees_every_own_photo_once_and_the_public_ones_as_often_as_it_takes() -> None:
+    dataset = photos_of(np.repeat(np.arange(10), 4))
+    batches = divided_batches(dataset, 8, 0.2, seed=0, division=0)
+    own = np.concatenate([batch[:4] for batch in batches])
+    public = np.concatenate([batch[4:] for batch in batches])
+    assert sorted(Counter(own.tolist()).values()) == [1] * 32
+    assert sorted(Counter(public.tolist()).values()) == [4] * 8
+
+
+def test_one_person_cannot_be_divided() -> None:
+    with pytest.raises(VeilError, match="one person cannot be divided"):
+        divided_batches(photos_of(np.zeros(4, dtype=np.int64)), 2, 0.2, 0, 0)
