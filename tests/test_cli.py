@@ -14,6 +14,8 @@ from small_evidence import cheap, write
 from veil import cli, pictures
 from veil.attacks import suites
 from veil.attacks.suites import Suite
+from veil.cli_options import Source
+from veil.data.sources import SOURCES
 from veil.records import Audit
 from veil.report import verdict
 
@@ -293,3 +295,7 @@ def test_the_demo_runs_goes_on_and_is_not_overwritten(
     trained = (tmp_path / "demo" / "aia" / "run.json").stat().st_mtime_ns
     assert veil("demo --out demo").status == 0
     assert (tmp_path / "demo" / "aia" / "run.json").stat().st_mtime_ns == trained
+
+
+def test_every_data_source_has_its_word_on_the_command_line() -> None:
+    assert {source.value for source in Source} == {*SOURCES}

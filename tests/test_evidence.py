@@ -8,7 +8,7 @@ import torch
 
 from small_evidence import made_up
 from veil.errors import VeilError
-from veil.evidence import ATTACK_SPLITS
+from veil.evidence import ATTACK_SPLITS, draw_counts
 
 N = 120
 RNG = np.random.default_rng(5)
@@ -35,3 +35,12 @@ def test_rows_without_a_label_leave_every_column() -> None:
     assert whole.knowing("y") is whole
     with pytest.raises(VeilError, match="people are unknown"):
         made_up(Z, S).knowing("identity")
+
+
+def test_the_draws_an_attacker_may_ask_for_are_averaged_at_the_usual_numbers_and_all() -> None:
+    assert draw_counts(50) == (1, 4, 16, 50)
+    assert draw_counts(16) == (1, 4, 16)
+    assert draw_counts(7) == (1, 4, 7)
+    assert draw_counts(1) == (1,)
+    with pytest.raises(VeilError, match="0 draws"):
+        draw_counts(0)

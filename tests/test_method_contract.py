@@ -28,10 +28,53 @@ SIZE, PHOTOS = 32, 8
 SMALL: dict[str, dict[str, Any]] = {
     "aia": {"decoder_channels": (8, 4), "siamese_hidden": 16, "embedding": 8},
     "answer-only": {"blocks": (1, 1), "widths": (4, 8)},
+    "deepobfuscator": {
+        # Narrower, an untrained reconstructor may have no gradient on two pictures.
+        "widths": (8, 16, 8, 8, 8),
+        "convolutions": (1, 1, 1, 1, 1),
+        "hidden": (8,),
+    },
+    "disco": {
+        "blocks": (1, 1, 1),
+        "widths": (4, 8, 16),
+        "stage": 2,
+        "ratio": 0.5,
+        "pruner_units": 8,
+    },
+    "maxent": {"blocks": (1, 1), "widths": (4, 8), "embedding": 8, "head_units": (16, 8)},
+    "narl": {"blocks": (1, 1), "widths": (4, 8), "cut": 1, "sigma": 0.5},
+    "pcgan": {
+        "widths": (4, 8),
+        "noise": 8,
+        "embedding": 4,
+        "h_f_blocks": (1, 1),
+        "h_g_blocks": (1, 1),
+        "discriminator_widths": (4, 8),
+    },
+    "stargan": {
+        "channels": 4,
+        "blocks": 1,
+        "critic_channels": 4,
+        "critic_layers": 3,
+        "n_critic": 2,
+    },
+    "task-oriented": {
+        "blocks": (1, 1),
+        "widths": (4, 8),
+        "dimension": 8,
+        "decoder_width": 8,
+        "critic_width": 4,
+    },
 }
 # Untrained, these may release one codeword for every image: a change need not show.
 CODEWORDS = {"answer-only"}
-RANDOM: dict[str, dict[str, Any]] = {"aia": {"replaced": 0.5}}
+RANDOM: dict[str, dict[str, Any]] = {
+    "aia": {"replaced": 0.5},
+    "narl": {},
+    "noise": {},
+    "pcgan": {},
+    "stargan": {},
+}
 PROBLEMS = {
     "one class": tiny.problem(size=SIZE),
     "matching": tiny.problem(utility=("identity",), size=SIZE),
@@ -237,7 +280,8 @@ def test_weights_make_the_method(case: Case) -> None:
     """A state dict carries over everything that a release, a head or an adversary depends on."""
     x = case.images()
     other = build(case.name, case.problem, seed=1)
-    assert case.name in CODEWORDS or not torch.equal(release(other, x), release(case.method, x))
+    learned = case.name not in CODEWORDS and any(True for _ in case.method.parameters())
+    assert not learned or not torch.equal(release(other, x), release(case.method, x))
     other.load_state_dict(copied(case.method))
     z = release(case.method, x)
     assert torch.equal(release(other, x), z)
@@ -285,7 +329,7 @@ def test_the_configuration_survives_toml(name: str) -> None:
 def test_the_configuration_is_frozen_and_refuses_unknown_fields(name: str) -> None:
     config = METHODS[name].Config()
     with pytest.raises(ValueError, match="frozen"):
-        setattr(config, next(iter(METHODS[name].Config.model_fields)), 1)
+        setattr(config, next(iter(METHODS[name].Config.model_fields), "any"), 1)
     with pytest.raises(ValueError, match="Extra inputs"):
         METHODS[name].Config(no_such_field=1)  # type: ignore[call-arg]
 

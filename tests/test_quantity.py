@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from veil.attacks.attack import AttackSplit, Guess
 from veil.data.dataset import BINARY, Label
 from veil.evidence import ATTACK_SPLITS, Evidence
-from veil.quantity import quantity_bits, quantity_floors, quantity_record
+from veil.quantity import landmarks_record, quantity_bits, quantity_floors, quantity_record
 
 Column = NDArray[np.float32]
 
@@ -127,3 +127,57 @@ def test_bits_of_an_unrelated_estimate_are_none() -> None:
     rng = np.random.default_rng(0)
     s, estimate = rng.normal(size=(2, 6000)).astype(np.float32)
     assert quantity_bits(guess(estimate), divided(s)) == 0
+
+
+def placed(n: int = 3000) -> tuple[Evidence, Column]:
+    """Eyes 20 apart and a nose, moved about with a deviation of 3 pixels; two photos of each."""
+    rng = np.random.default_rng(0)
+    face = np.array([10, 10, 30, 10, 20, 20])
+    points = (face + 3 * np.repeat(rng.normal(size=(n // 2, 2)), 2, axis=0)[:, [0, 1] * 3]).astype(
+        np.float32
+    )
+    evidence = Evidence(
+        name="made up",
+        z={split: torch.zeros(len(rows), 2) for split, rows in divided(points).items()},
+        labels={"points": divided(points)},
+        meaning={"points": Label("landmarks")},
+        private=(),
+        utility=("points",),
+        identity=divided(np.arange(n) // 2),
+    )
+    return evidence, points
+
+
+def points_guess(estimate: Column) -> Guess:
+    parts = divided(estimate)
+    return Guess(parts["attack"], parts["select"], parts["test"])
+
+
+def test_landmarks_are_scored_by_r2_by_the_eyes_and_by_their_deviation() -> None:
+    """Errors of 2 pixels a coordinate: Rayleigh's mean of 2 sqrt(pi / 2), 20 between the eyes."""
+    evidence, points = placed()
+    noise = np.random.default_rng(1).normal(size=points.shape)
+    near, far = (points_guess((points + error * noise).astype(np.float32)) for error in (2.0, 4.0))
+    record = landmarks_record(evidence, "points", "utility", "mlp", "mlp", [far, near], 0)
+    scores = {name: value or 0.0 for name, value in record.scores.items()}
+    assert (record.metric, record.seeds, record.n) == ("r2", 2, 1000)
+    assert record.score == pytest.approx(1 - 4 / 9, abs=0.04)
+    assert scores["train"] == pytest.approx(1 - 4 / 9, abs=0.04)
+    assert record.interval is not None
+    assert record.interval[0] < 1 - 4 / 9 < record.interval[1]
+    assert scores["z_mse"] == pytest.approx(4 / 9, abs=0.03)
+    assert scores["nme"] == pytest.approx(2 * np.sqrt(np.pi / 2) / 20, rel=0.03)
+    for score in ("nme", "z_mse"):
+        assert scores[f"{score}_low"] < scores[score] < scores[f"{score}_high"]
+    assert record.spread is not None
+    assert record.spread > 0.3
+
+
+def test_landmarks_worse_than_their_mean_score_nothing_and_one_point_has_no_nme() -> None:
+    evidence, points = placed()
+    one = replace(evidence, labels={"points": divided(points[:, :2])})
+    wrong = points_guess(-points[:, :2])
+    record = landmarks_record(one, "points", "utility", "own head", "own head", [wrong], 0)
+    assert (record.score, record.interval, record.select) == (0, (0, 0), 0)
+    assert (record.scores["r2_unclipped"] or 0.0) < -10
+    assert "nme" not in record.scores

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from veil import quantity_metrics
 from veil.errors import VeilError
-from veil.quantity_metrics import r2_interval
+from veil.quantity_metrics import points_r2_interval, r2_interval
 
 TRUTH = np.array([20.0, 30.0, 40.0, 70.0])
 
@@ -111,3 +111,57 @@ def test_the_interval_equals_resampling_row_by_row() -> None:
     tail = 0.5 * math.erfc(reach / math.sqrt(2))
     assert fast == pytest.approx(tuple(np.quantile(slow, [tail, 1 - tail])), abs=0.03)
     assert fast == r2_interval(age, estimate, 0.1, people, 0, resamples=3000)
+
+
+# Two faces of three points, the eyes 4 and 10 apart.
+POINTS = np.array([[0.0, 0, 4, 0, 2, 5], [10.0, 10, 18, 16, 0, 0]])
+
+
+def test_normalised_mean_errors_by_hand() -> None:
+    """Off by 3-4-5 at one point of three, and by one pixel at all of them."""
+    estimate = POINTS + np.array([[3.0, -4, 0, 0, 0, 0], [1.0, 0, 0, -1, 0, 1]])
+    found = quantity_metrics.normalised_mean_errors(POINTS, estimate)
+    assert found == pytest.approx([5 / 3 / 4, 1 / 10])
+    assert (quantity_metrics.normalised_mean_errors(POINTS, POINTS) == 0).all()
+
+
+def test_squared_z_errors_by_hand_leave_out_what_does_not_vary() -> None:
+    estimate = POINTS + np.array([[2.0, 0, 0, 3, 9, 0], [0.0, 0, 0, 0, 0, 1]])
+    deviation = np.array([1.0, 2, 2, 3, 0, 5])
+    found = quantity_metrics.squared_z_errors(POINTS, estimate, deviation)
+    assert found == pytest.approx([(4 + 1) / 5, 0.04 / 5])
+
+
+def test_r2_of_points_is_the_mean_over_coordinates_that_vary() -> None:
+    rng = np.random.default_rng(0)
+    truth, estimate = rng.normal(size=(2, 40, 4)) * np.array([1, 2, 3, 100])
+    baseline = np.array([0.1, 0.0, -1.0, 3.0])
+    each = [quantity_metrics.r2(truth[:, i], estimate[:, i], baseline[i]) for i in range(4)]
+    assert quantity_metrics.points_r2(truth, estimate, baseline) == pytest.approx(np.mean(each))
+    truth[:, 1] = baseline[1]
+    expected = np.mean([each[0], each[2], each[3]])
+    assert quantity_metrics.points_r2(truth, estimate, baseline) == pytest.approx(expected)
+
+
+def test_the_interval_of_points_is_that_of_one_coordinate_given_twice() -> None:
+    rng = np.random.default_rng(0)
+    age, estimate, people = ages(rng, 150, 3)
+    twice, estimates = (np.stack([column, column], 1) for column in (age, estimate))
+    found = points_r2_interval(twice, estimates, np.array([0.1, 0.1]), people, 0)
+    assert found == pytest.approx(r2_interval(age, estimate, 0.1, people, 0), abs=0.02)
+    by_rows = points_r2_interval(twice, estimates, np.array([0.1, 0.1]), None, 0)
+    assert by_rows[1] - by_rows[0] < found[1] - found[0]
+    assert found == points_r2_interval(twice, estimates, np.array([0.1, 0.1]), people, 0)
+
+
+def test_landmarks_that_cannot_be_scored_are_errors() -> None:
+    with pytest.raises(VeilError, match="all 2 faces have their landmarks where all have them"):
+        quantity_metrics.points_r2(np.ones((2, 2)), np.zeros((2, 2)), np.ones(2))
+    with pytest.raises(VeilError, match=r"\(2, 6\) estimates of \(6, 2\) coordinates"):
+        quantity_metrics.points_r2(POINTS.reshape(6, 2), POINTS, np.ones(2))
+    with pytest.raises(VeilError, match="one point has no distance"):
+        quantity_metrics.normalised_mean_errors(POINTS[:, :2], POINTS[:, :2])
+    with pytest.raises(VeilError, match="row 1: the first two landmarks"):
+        quantity_metrics.normalised_mean_errors(
+            np.array([[0.0, 0, 1, 1], [2, 2, 2, 2]]), np.zeros((2, 4))
+        )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from small_evidence import divided, made_up, tensors
+from small_evidence import cheap, divided, made_up, tensors
+from veil.audit import audit
 from veil.data.dataset import Label
 from veil.errors import VeilError
 from veil.targets import fewer_draws, targets_of
@@ -107,5 +108,76 @@ def test_a_quantity_is_a_target_of_its_own_kind() -> None:
 def test_people_unknown_and_landmarks_are_errors() -> None:
     with pytest.raises(VeilError, match="people are unknown"):
         targets_of(made_up(Z, S, private=("identity",)))
-    with pytest.raises(VeilError, match="classes or a quantity"):
+    with pytest.raises(VeilError, match="landmarks; an audit needs classes or a quantity"):
         targets_of(replace(made_up(Z, S), meaning={"s": Label("landmarks")}))
+
+
+def with_numbers(**numbers: Any) -> Any:
+    """Evidence whose useful labels are numbers, of which the first release entry is the mean."""
+    evidence = made_up(Z, S, private=("s",), utility=tuple(numbers))
+    kinds = {1: Label("continuous"), 2: Label("landmarks")}
+    return replace(
+        evidence,
+        labels={**evidence.labels, **{name: divided(column) for name, column in numbers.items()}},
+        meaning={**evidence.meaning, **{n: kinds[column.ndim] for n, column in numbers.items()}},
+    )
+
+
+AGE = (40 + 10 * Z[:, 0]).astype(np.float32)
+POINTS = (np.array([10, 20, 30, 20]) + 3 * Z[:, [0, 1, 0, 1]]).astype(np.float32)
+
+
+def test_useful_numbers_are_targets_read_by_fresh_heads() -> None:
+    """The release holds both; landmarks have heads of their own, that read every coordinate."""
+    _, age, points = targets_of(with_numbers(age=AGE, points=POINTS))
+    assert (age.kind, points.kind) == ("quantity", "quantity")
+    assert (age.role, points.role) == ("utility", "utility")
+    of = cheap().heads
+    assert age.heads(of) == of["quantity"]
+    assert {head.family for head in points.heads(of)} == {"linear", "mlp", "convolution"}
+    for target, columns in ((age, 1), (points, 4)):
+        head = target.heads(of)[0]
+        guess = head.run(target.knowledge(target.feeds[0].z), 0)
+        assert guess.test.shape == (300, columns)
+        assert target.on_select(guess, 0) > 0.99
+        record = target.record(head.name, head.family, [guess], 0)
+        assert (record.kind, record.metric) == ("utility", "r2")
+        assert (record.score or 0) > 0.99
+
+
+def test_own_heads_answer_numbers_in_the_labels_units() -> None:
+    near = {"age": AGE[:, None] + 2.0, "points": POINTS + 0.6}
+    answers = {name: divided(column.astype(np.float32)) for name, column in near.items()}
+    evidence = replace(with_numbers(age=AGE, points=POINTS), answers=answers)
+    _, age, points = targets_of(evidence)
+    record = age.own_head(0)
+    assert (record.attack, record.kind) == ("own head", "utility")
+    assert record.scores["mae"] == pytest.approx(2, abs=1e-3)
+    assert record.score == pytest.approx(1 - 4 / 100, abs=0.01)
+    assert points.own_head(0).scores["nme"] == pytest.approx(0.6 * np.sqrt(2) / 20, abs=1e-4)
+
+
+def test_a_face_of_which_one_coordinate_is_unknown_is_left_out() -> None:
+    points = POINTS.copy()
+    points[::5, 2] = np.nan
+    _, target = targets_of(with_numbers(points=points))
+    assert np.isfinite(target.column["test"]).all()
+    assert target.column["test"].shape == (240, 4)
+
+
+def test_landmarks_that_do_not_vary_are_an_error() -> None:
+    with pytest.raises(VeilError, match="'points' does not vary over the 500 images"):
+        targets_of(with_numbers(points=np.ones_like(POINTS)))
+
+
+def test_an_audit_reports_useful_numbers_with_floor_ceiling_and_own_head() -> None:
+    answers = {"points": divided((POINTS + 0.6).astype(np.float32))}
+    evidence = replace(with_numbers(age=AGE, points=POINTS), answers=answers)
+    found = audit(evidence, cheap(), seeds=1)
+    assert found.targets["age"].worst.metric == found.targets["points"].worst.metric == "r2"
+    rows = [record for record in found.records if record.target == "points"]
+    assert rows[0].attack == "own head"
+    assert all(record.kind == "utility" and record.floor == 0 for record in rows)
+    fresh = [record for record in rows if record.attack == "landmark ridge standardised"]
+    assert (fresh[0].score or 0) > 0.99
+    assert (fresh[0].scores["nme"] or 1) < 0.01

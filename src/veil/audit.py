@@ -37,7 +37,7 @@ from veil.recognition import Recogniser
 from veil.reconstructing import reconstruction_records
 from veil.records import Audit, Certificate, Doubt, Record, TargetSummary
 from veil.scan import scan
-from veil.scoring import gain, own_head_record, with_floor_tests
+from veil.scoring import gain, with_floor_tests
 from veil.seeds import seed_for
 from veil.targets import CHANCE_OF_A_PAIR, Feed, Target, fewer_draws, targets_of
 
@@ -163,7 +163,7 @@ class _Auditor:
     def candidates(self, target: Target) -> list[Candidate]:
         """The attackers of a target; of a part of it those of parts."""
         if target.role == "utility":
-            return target.candidates(self.suite.heads[target.kind], target.feeds[:1])
+            return target.candidates(target.heads(self.suite.heads), target.feeds[:1])
         if target.part_of is not None:
             return target.candidates(self.suite.parts, target.feeds)
         return target.candidates(self.suite.attackers(target.kind), target.feeds)
@@ -246,7 +246,7 @@ class _Auditor:
         ceiling = self.ceiling(target)
         records = [self.record(target, trial, _chance(target), ceiling) for trial in trials]
         if target.name in evidence.answers:
-            own = own_head_record(evidence, target.name, self.seed)
+            own = target.own_head(self.seed)
             update = {
                 "floor": _chance(target),
                 "ceiling": None if ceiling is None else ceiling.score,
@@ -336,7 +336,7 @@ class _Auditor:
             name = f"{attack.name} on the original images"
             return clean.record(name, "ceiling", guesses, self.seed)
 
-        attacks = self.suite.ceilings[target.kind]
+        attacks = target.ceilings(self.suite.ceilings)
         records = [remembered((*key, attack), partial(measure, attack)) for attack in attacks]
         best = max(records, key=lambda record: record.select or 0.0)
         return best.model_copy(update={"kind": target.record_kind})

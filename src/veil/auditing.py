@@ -21,7 +21,7 @@ from veil.data.cache import cache_folder
 from veil.data.dataset import RECONSTRUCTION
 from veil.data.splits import Splits
 from veil.errors import Refused, VeilError
-from veil.evidence import Evidence, of_release
+from veil.evidence import DRAWS, Evidence, of_release
 from veil.gate import Requirement, check_names
 from veil.mechanism import ClippedGaussian
 from veil.onnx_release import OnnxRelease
@@ -48,6 +48,8 @@ def audit_run(
     group: str | None = None,
     recogniser: str | None = None,
     gate: Sequence[Requirement] = (),
+    draws: int = DRAWS[-1],
+    attack_share: float = 1.0,
 ) -> Audit:
     """Audit a trained run; sample pictures for the report go into the run's folder.
 
@@ -61,10 +63,14 @@ def audit_run(
         recogniser: see `recognition.load_recogniser`; by default one is trained on the people of
             "attack" and "select".
         gate: requirements whose names are checked before the attack; `gate.outcomes` judges them.
+        draws: see `evidence.of_release`.
+        attack_share: share of the people of "attack" from whom attackers learn.
     """
     loaded = load(run, console)
     make_room(out)
-    evidence = evidence_of(loaded, seed, also, group)
+    evidence = evidence_of(loaded, seed, also, group, draws)
+    if attack_share < 1:
+        evidence = evidence.learning_from(attack_share, seed)
     found, rebuilt = _audited(evidence, suite, seeds, seed, console, recogniser, gate)
     write_samples(loaded, evidence, run / "samples.npz", seed, rebuilt)
     save(found, out)

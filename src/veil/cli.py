@@ -1,4 +1,4 @@
-"""The command line: veil demo, train, audit, release, report, data inspect.
+"""The command line: veil demo, train, audit, release, reclassify, report, toy, data inspect.
 
 Nothing heavy is imported before a command needs it: `veil --help` answers at once.
 """
@@ -31,6 +31,8 @@ from veil.cli_options import (
     refuse_overwriting,
     say,
 )
+from veil.cli_reclassify import reclassify
+from veil.cli_toy import toy
 from veil.errors import Refused, VeilError
 
 app = typer.Typer(
@@ -156,6 +158,10 @@ def report(
     write_report(runs, out, EXPLANATIONS)
     print_comparison([Audit.load(run / "audit.json") for run in runs], output_console())
     say(f"wrote {out}")
+
+
+app.command()(reclassify)
+app.command()(toy)
 
 
 @data_app.command()

@@ -65,6 +65,14 @@ def audit(
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every attacker that is random.")] = 2,
     seed: Annotated[int, typer.Option(help="Seed of the audit.")] = 0,
+    draws: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most releases of one image, where they are random; 50 (RUN)."),
+    ] = None,
+    attack_share: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1.0, help="Share of 'attack' that attackers learn from (RUN)."),
+    ] = None,
     mechanism: Annotated[
         str | None,
         typer.Option(help="What releases provably end with: 'clip=1.0 sigma=2.0'."),
@@ -89,6 +97,7 @@ def audit(
     """
     from veil import auditing
     from veil.attacks.suites import suite_named
+    from veil.evidence import DRAWS
     from veil.gate import exit_status, outcomes, parse, print_outcomes
     from veil.mechanism import mechanism_from
     from veil.report import print_audit
@@ -107,6 +116,8 @@ def audit(
             "--size": (size, ("--images", "--onnx")),
             "--set": (settings, ("--images", "--onnx")),
             "--utility": (utility, ("--images", "--onnx")),
+            "--draws": (draws, ("RUN",)),
+            "--attack-share": (attack_share, ("RUN",)),
             "--group": (group, ("RUN", "--images", "--onnx")),
             "--mechanism": (mechanism, ("--released", "--onnx")),
             "--memory": (memory, ("--released",)),
@@ -127,7 +138,15 @@ def audit(
     attacked, kept = tuple(private or ()), tuple(utility or ())
     if run is not None:
         found = auditing.audit_run(
-            run, out, *effort, also=attacked, group=group, recogniser=recogniser, gate=gate
+            run,
+            out,
+            *effort,
+            also=attacked,
+            group=group,
+            recogniser=recogniser,
+            gate=gate,
+            draws=DRAWS[-1] if draws is None else draws,
+            attack_share=1.0 if attack_share is None else attack_share,
         )
     elif released is not None:
         found = auditing.audit_file(

@@ -23,11 +23,15 @@ class Source(StrEnum):
 
     synthfaces = "synthfaces"
     celeba = "celeba"
+    fairface = "fairface"
+    lfw = "lfw"
+    utkface = "utkface"
+    vggface = "vggface"
     table = "table"
 
 
 DataOption = Annotated[Source | None, typer.Option(help="Data source; synthfaces by default.")]
-RootOption = Annotated[Path | None, typer.Option(help="Folder of the data (celeba, table).")]
+RootOption = Annotated[Path | None, typer.Option(help="Folder of the data; synthfaces has none.")]
 SizeOption = Annotated[int | None, typer.Option(help="Side of the images in pixels.")]
 SetOption = Annotated[
     list[str] | None,

@@ -21,6 +21,7 @@ from veil.mechanism import ClippedGaussian
 from veil.method import Obfuscator
 from veil.release import Draws, depends_on_batch, is_random, release_draws, release_split
 from veil.seeds import seed_for
+from veil.statistics import people_of
 
 Columns = Mapping[AttackSplit, NDArray[Any]]
 Oracle = Callable[[Tensor, torch.Generator], Tensor]
@@ -36,7 +37,8 @@ class Evidence:
     Attributes:
         name: what is audited, for messages and reports.
         z: split -> (n, ...) float32, one draw of the release per image.
-        labels: name -> split -> (n,) int64, -1 where missing (of a quantity float32, NaN).
+        labels: name -> split -> (n,) int64, -1 where missing (of a quantity float32, NaN; of
+            landmarks (n, 2k)).
         meaning: name -> what the label means.
         private, utility: names of the labels attacked, and of those that should survive.
         identity: split -> (n,) people, -1 unknown; None where nobody is known.
@@ -115,6 +117,17 @@ class Evidence:
             return self
         return self.only(known, f"without missing {name}")
 
+    def learning_from(self, share: float, seed: int) -> Evidence:
+        """The same evidence with a share of the people (or rows) of "attack" to learn from."""
+        known = None if self.identity is None else self.identity["attack"]
+        units = people_of(known, len(self.z["attack"]))
+        rng = np.random.default_rng(seed_for(seed, "attack share"))
+        people = rng.permutation(units.max() + 1)
+        learning = people[: max(1, round(share * len(people)))]
+        chosen = {split: np.ones(len(z), dtype=bool) for split, z in self.z.items()}
+        chosen["attack"] = np.isin(units, learning)
+        return self.only(chosen, f"learning from {share:g} of attack, seed {seed}")
+
     def only(self, chosen: Columns, how: str) -> Evidence:
         """The same evidence with only some rows.
 
@@ -145,8 +158,9 @@ class Evidence:
 
 
 def _is_known(column: NDArray[Any]) -> NDArray[np.bool_]:
-    floating = np.issubdtype(column.dtype, np.floating)
-    known: NDArray[np.bool_] = np.isfinite(column) if floating else column != MISSING
+    known: NDArray[np.bool_] = column != MISSING
+    if np.issubdtype(column.dtype, np.floating):  # of landmarks every coordinate must be known
+        known = np.isfinite(column.reshape(len(column), -1)).all(axis=1)
     return known
 
 
@@ -207,6 +221,17 @@ def of_splits(
     )
 
 
+def draw_counts(draws: int) -> tuple[int, ...]:
+    """How many draws are averaged when up to `draws` may be asked for: 1, 4, 16, ..., `draws`.
+
+    Raises:
+        VeilError: `draws` is not positive.
+    """
+    if draws < 1:
+        raise VeilError(f"{draws} draws: an attacker sees a release once at least")
+    return (*(n for n in DRAWS if n < draws), draws)
+
+
 def of_release(
     obfuscator: Obfuscator,
     splits: Splits,
@@ -215,24 +240,27 @@ def of_release(
     seed: int,
     name: str,
     group: str | None = None,
+    draws: int = DRAWS[-1],
 ) -> Evidence:
     """What an attacker of a release function may hold: releases, and draws at will.
 
-    A random release is drawn `max(DRAWS)` times for every image: once for an attacker who asks
+    A random release is drawn `draws` times for every image: once for an attacker who asks
     once, and on average over several draws for one who asks again.
 
     Args:
         obfuscator: what is deployed.
         splits, private, utility, name, group: see `of_splits`.
         seed: the releases' noise is drawn from it.
+        draws: the most that an attacker may ask for of one image.
     """
+    counts = draw_counts(draws)
     seed = seed_for(seed, "audit releases")
     random = is_random(obfuscator, splits.select, seed)
     z: dict[AttackSplit, Tensor] = {}
     drawn: dict[AttackSplit, Draws] = {}
     for split in ATTACK_SPLITS:
         if random:
-            drawn[split] = release_draws(obfuscator, splits[split], seed, split, DRAWS)
+            drawn[split] = release_draws(obfuscator, splits[split], seed, split, counts)
             z[split] = drawn[split].means[1]
         else:
             z[split] = release_split(obfuscator, splits[split], seed, split)
@@ -248,7 +276,7 @@ def of_release(
         of_splits(z, splits, private, utility, name, group),
         averaged={
             count: {split: drawn[split].means[count] for split in drawn}
-            for count in DRAWS[1:]
+            for count in counts[1:]
             if random
         },
         deviation={split: drawn[split].deviation for split in drawn} if random else None,

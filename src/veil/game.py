@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from veil.data.batch import Batch
 from veil.errors import Diverged, VeilError
@@ -62,6 +62,13 @@ def channels_last(module: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
+def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in its parameter's memory layout: fused Adam on a CPU takes it to be so."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
 def values_of(moves: Sequence[Move]) -> dict[str, float]:
     """The terms of simultaneous moves: "player/term" -> value.
 
@@ -99,7 +106,7 @@ def update(seats: Mapping[str, Seat], moves: Sequence[Move]) -> dict[str, float]
             allow_unused=True,
         )
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = None if gradient is None else laid_out_as(parameter, gradient)
     for mover in (mover for move in moves for mover in move.movers):
         seat = seats[mover]
         seat.optimiser.step()

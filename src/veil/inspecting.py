@@ -29,7 +29,7 @@ def print_data(config: DataConfig, output: Console, console: Console | None) -> 
     output.print(f"{found['name']}: {found['images']:,} images, {width}x{height} {kind}{copies}")
     people = found["people"]
     output.print(
-        "people unknown: splits can only keep identical pictures together"
+        "people unknown: splits can only keep copies of a picture together"
         if people is None
         else f"{people['count']:,} people with {people['fewest']} to {people['most']} photos each "
         f"(median {people['median']:g})"

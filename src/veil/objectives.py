@@ -29,12 +29,13 @@ def outputs_for(problem: Problem, name: str) -> int:
 
 
 def label_loss(problem: Problem, name: str, output: Tensor, batch: Batch) -> Tensor:
-    """The loss of a head's outputs (n, `outputs_for`) for a label, a scalar in float32.
+    """The loss of a head's outputs (n, `outputs_for`) for a label, a scalar; no less precise than float32.
 
     Cross-entropy in nats; matching at margin 2 on unnormalised embeddings; the mean squared error
     in units of the label's deviation, averaged over landmarks' coordinates.
     """
-    kind, output = problem.labels[name].kind, output.float()
+    kind = problem.labels[name].kind
+    output = output if output.dtype == torch.float64 else output.float()
     if kind == "identity":
         return matching_loss(output, batch[name], MARGIN)
     if kind in ("continuous", "landmarks"):

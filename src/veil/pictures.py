@@ -51,7 +51,7 @@ def write_samples(
     if x_hat is not None:
         arrays["reconstruction"] = x_hat
     private = run.problem.private[0]
-    if z.ndim == 4 and private != "identity":
+    if z.ndim == 4 and test.label(private).is_class:
         heat = gradcam(evidence, private, z, seed)
         arrays["gradcam"] = overlay(images, heat)
     if rebuilt is not None:
@@ -69,7 +69,7 @@ def sample_rows(run: Run) -> NDArray[np.int64]:
     first = (
         np.arange(len(test)) if people is None else np.sort(np.unique(people, return_index=True)[1])
     )
-    if name == "identity":
+    if not test.label(name).is_class:
         return first[:SAMPLES]
     classes = test.column(name)[first]
     turn = np.empty(len(first), dtype=np.int64)
@@ -83,7 +83,7 @@ def sample_rows(run: Run) -> NDArray[np.int64]:
 @torch.no_grad()
 def reconstruct(run: Run, z: Tensor) -> NDArray[np.uint8] | None:
     """(k, h, w, c) the defender's own reconstruction of some releases, where it has a decoder."""
-    device = next(run.method.parameters()).device
+    device = next(run.method.parameters(), z).device
     x_hat = run.method.reconstruct(z.to(device))
     return None if x_hat is None else _pixels(x_hat)
 

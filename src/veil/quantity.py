@@ -1,4 +1,4 @@
-"""From an attacker's estimates of a quantity to a record: chosen on select, scored once on test."""
+"""From estimates of a quantity, or of landmarks, to a record: chosen on select, scored on test."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from numpy.typing import NDArray
 from veil.attacks.attack import Floats, Guess
 from veil.evidence import Columns, Evidence
 from veil.metrics import information_bits
-from veil.quantity_metrics import quantity_scores, r2, r2_interval
+from veil.quantity_metrics import (
+    normalised_mean_errors,
+    points_r2,
+    points_r2_interval,
+    quantity_scores,
+    r2,
+    r2_interval,
+    squared_z_errors,
+)
 from veil.records import Record, RecordKind
 from veil.scoring import floor_rows
 from veil.seeds import seed_for
+from veil.statistics import mean_interval
 
 BINS = 8
 DOUBT = 0.01  # of probability, spread evenly over the bins, so that no surprise costs everything
@@ -65,6 +74,58 @@ def quantity_record(
         seeds=len(guesses),
         spread=float(np.std(on_select)) if len(guesses) > 1 else None,
         bits=quantity_bits(guess, s),
+    )
+
+
+def landmarks_record(
+    evidence: Evidence,
+    name: str,
+    kind: RecordKind,
+    attack: str,
+    family: str,
+    guesses: Sequence[Guess],
+    seed: int,
+) -> Record:
+    """The record of a head of landmarks from its estimates, one guess per seed.
+
+    The score is the mean R2 of the coordinates, against and cut as that of `quantity_record`.
+    `scores` holds the mean distance of the points divided by that between the eyes ("nme"), and
+    the mean squared error of z-scores by the deviations of "attack" ("z_mse"), each with the ends
+    of its 95 % interval over people ("nme_low", "nme_high", ...).
+
+    Raises:
+        VeilError: a coordinate is missing in a row, or no coordinate varies.
+    """
+    s = evidence.labels[name]
+    baseline = s["attack"].mean(axis=0, dtype=np.float64)
+    on_select = [points_r2(s["select"], guess.select, baseline) for guess in guesses]
+    guess = guesses[int(np.argmax(on_select))]
+    test, estimate = s["test"], guess.test
+    unclipped = points_r2(test, estimate, baseline)
+    people = None if evidence.identity is None else evidence.identity["test"]
+    drawn = seed_for(seed, "interval")
+    low, high = points_r2_interval(test, estimate, baseline, people, drawn)
+    deviation = s["attack"].std(axis=0, dtype=np.float64)
+    beside = {"z_mse": squared_z_errors(test, estimate, deviation)}
+    if test.shape[1] >= 4:
+        beside["nme"] = normalised_mean_errors(test, estimate)
+    scores = {"r2_unclipped": unclipped, "train": points_r2(s["attack"], guess.attack, baseline)}
+    for score, of_faces in beside.items():
+        ends = mean_interval(of_faces, people, drawn)
+        scores |= {score: float(of_faces.mean()), f"{score}_low": ends[0], f"{score}_high": ends[1]}
+    return Record(
+        target=name,
+        kind=kind,
+        attack=attack,
+        family=family,
+        metric="r2",
+        score=max(0.0, unclipped),
+        interval=(max(0.0, low), max(0.0, high)),
+        select=max(0.0, *on_select),
+        scores=dict(scores),
+        n=len(test),
+        seeds=len(guesses),
+        spread=float(np.std(on_select)) if len(guesses) > 1 else None,
     )
 
 

@@ -55,6 +55,8 @@ def reconstruction_records(
       much as its own shows nobody;
     - identity_cosine: mean cosine between reconstruction and original; identity_cosine_floor:
       between originals of two people;
+    - feature_similarity: mean cosine between a release and the release of its reconstruction,
+      where the release is a function and not random;
     - eer, tar_at_far_0.01, rank1: the reconstruction against originals of *other* photos (floors
       0.5, 0.01 and rank1_floor, 1 / people); `rank1` asks everybody's first picture;
     - read_back:LABEL: balanced accuracy, on the reconstructions of test, of a classifier trained

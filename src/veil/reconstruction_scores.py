@@ -21,12 +21,12 @@ from veil.attacks.reconstruction import (
 )
 from veil.attacks.training import in_chunks
 from veil.data.dataset import MISSING
-from veil.evidence import ATTACK_SPLITS, Evidence
+from veil.evidence import ATTACK_SPLITS, Evidence, Oracle
 from veil.image_quality import ms_ssim, psnr, ssim
 from veil.metrics import LOW_RATE, eer, tar_at_far
 from veil.recognition import Recogniser
 from veil.scoring import balanced
-from veil.seeds import seed_for
+from veil.seeds import generator, seed_for
 from veil.statistics import people_of
 
 AT_ONCE = 128
@@ -92,7 +92,16 @@ class Originals:
             found["perceptual"] = float(distance.mean())
         if embedded is not None and self.embedded is not None:
             found["identity_cosine"] = float((embedded * self.embedded).sum(axis=1).mean())
+        if self.evidence.oracle is not None and not self.evidence.random:
+            found["feature_similarity"] = self.released_alike(x_hat, self.evidence.oracle)
         return found
+
+    def released_alike(self, x_hat: Tensor, oracle: Oracle) -> float:
+        """Mean cosine between a release and that of its reconstruction (Xiao et al. 2020)."""
+        rng = generator(self.seed, "released again")
+        again = in_chunks(lambda x: oracle(x, rng), x_hat, AT_ONCE).flatten(1)
+        z = self.evidence.z["test"].flatten(1)
+        return float(torch.cosine_similarity(again, z).mean())
 
     def matching(self, embedded: Floats | None) -> dict[str, float]:
         """How well embedded reconstructions are matched with other photos of their people."""

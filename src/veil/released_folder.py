@@ -207,7 +207,7 @@ def _files(dataset: Dataset) -> list[str]:
     if files is None:
         raise VeilError(
             f"{dataset.name} has no files, so no folder of released pictures can be matched to it; "
-            "use a source of files (celeba, table)"
+            "use a source of files (any but synthfaces)"
         )
     return files
 

@@ -19,7 +19,7 @@ from veil.array_file import StoredArray
 from veil.attacks.attack import AttackSplit, Floats
 from veil.data.dataset import Rows
 from veil.errors import VeilError
-from veil.evidence import ATTACK_SPLITS, DRAWS
+from veil.evidence import ATTACK_SPLITS, draw_counts
 from veil.seeds import seed_for
 
 BLOCKS_IN_MEMORY: Final = 16
@@ -52,15 +52,10 @@ class Release:
     rounded: bool
 
 
-def averaged_draws(draws: int) -> tuple[int, ...]:
-    """Of how many draws means are kept: the usual numbers below `draws`, and all of them."""
-    return (*(n for n in DRAWS if 1 < n < draws), draws) if draws > 1 else ()
-
-
 def kept_bytes(release: StoredArray, drawn: bool) -> int:
     """What one row of a release takes as float32, with its means and its deviation."""
     draws = release.shape[1] if drawn else 1
-    copies = 1 + len(averaged_draws(draws)) + (draws >= FEWEST_DEVIATING)
+    copies = 1 + len(draw_counts(draws)[1:]) + (draws >= FEWEST_DEVIATING)
     return 4 * copies * math.prod(release.shape[1 + drawn :])
 
 
@@ -120,7 +115,7 @@ def read_release(array: StoredArray, drawn: bool, rows: Positions, memory: int) 
     def empty() -> dict[AttackSplit, Floats]:
         return {split: np.empty((len(at), *shape), np.float32) for split, at in rows.items()}
 
-    z, means = empty(), {count: empty() for count in averaged_draws(draws)}
+    z, means = empty(), {count: empty() for count in draw_counts(draws)[1:]}
     deviation = empty() if draws >= FEWEST_DEVIATING else None
     rounding, finite = _Rounding(array.dtype, shape, where), False
     at_work = COPIES_AT_WORK * 8 * math.prod(shape)

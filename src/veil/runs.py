@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from veil import config as configs
 from veil.attacks.attack import AttackSplit
 from veil.checkpoint import load_tensors, save_tensors, written_beside
 from veil.config import ProblemConfig, RunConfig
+from veil.cost import client_cost
 from veil.data.dataset import Dataset
 from veil.data.splits import Splits
 from veil.errors import VeilError
-from veil.evidence import Evidence, of_release
+from veil.evidence import DRAWS, Evidence, of_release
 from veil.method import Method, Problem, Scale
 from veil.methods import method_named
 from veil.progress import counting
@@ -35,7 +36,19 @@ from veil.train import CHECKPOINT, METRICS, fit
 CONFIG = "config.toml"
 WEIGHTS = "method.safetensors"
 RUN = "run.json"
-OURS = (CONFIG, WEIGHTS, RUN, CHECKPOINT, METRICS, "audit.json", "samples.npz", "report.html")
+OURS = (
+    CONFIG,
+    WEIGHTS,
+    RUN,
+    CHECKPOINT,
+    METRICS,
+    "audit.json",
+    "samples.npz",
+    "report.html",
+    "reclassify.json",
+    "reclassify_pictures.png",
+    "reclassify_correlations.png",
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +171,7 @@ def train(
         "data": splits.fit.name,
         "splits": {name: len(split) for name, split in splits.items()},
         "notes": list(splits.notes),
-        "parameters released": sum(p.numel() for p in method.obfuscator.parameters()),
+        "client cost of one picture": asdict(client_cost(method.obfuscator, problem.image)),
         "measured": measured(method, splits.select, config.fit.seed),
         "versions": {
             "veil": version("veil"),
@@ -209,7 +222,11 @@ def load(path: Path, console: Console | None = None) -> Run:
 
 
 def evidence_of(
-    run: Run, seed: int, also: tuple[str, ...] = (), group: str | None = None
+    run: Run,
+    seed: int,
+    also: tuple[str, ...] = (),
+    group: str | None = None,
+    draws: int = DRAWS[-1],
 ) -> Evidence:
     """What an attacker of a run may hold: releases, the public heads' answers, the weights.
 
@@ -218,6 +235,7 @@ def evidence_of(
         seed: of the audit; the releases' noise is drawn from it.
         also: private targets beside the run's own.
         group: a class label by whose values the leakage is reported apart.
+        draws: see `evidence.of_release`.
     """
     problem, method = run.problem, run.method
     name = f"{method.title()} on {run.splits.fit.name}"
@@ -226,7 +244,7 @@ def evidence_of(
     if both:
         raise VeilError(f"'{both.pop()}' is a useful label of this run; its own head is reported")
     evidence = of_release(
-        method.obfuscator, run.splits, private, problem.utility, seed, name, group
+        method.obfuscator, run.splits, private, problem.utility, seed, name, group, draws
     )
     answers: dict[str, dict[AttackSplit, NDArray[np.float32]]] = {}
     for split, z in evidence.z.items():

@@ -15,16 +15,23 @@ from torch import Tensor
 
 from veil.attacks.attack import Attack, AttackSplit, Guess, Kind, Knowledge
 from veil.attacks.features import Releases
+from veil.attacks.landmarks import landmark_ceilings, landmark_heads
 from veil.attacks.pairs import distances, draw_pairs
 from veil.attacks.search import Candidate
 from veil.data.dataset import MISSING, RECONSTRUCTION, Label
 from veil.errors import VeilError
 from veil.evidence import ATTACK_SPLITS, Columns, Evidence
 from veil.metrics import best_threshold, verification_accuracy
-from veil.quantity import quantity_floors, quantity_record
-from veil.quantity_metrics import r2
+from veil.quantity import landmarks_record, quantity_floors, quantity_record
+from veil.quantity_metrics import points_r2, r2
 from veil.records import Record, RecordKind
-from veil.scoring import balanced, class_record, floor_records, matching_record
+from veil.scoring import (
+    balanced,
+    class_record,
+    floor_records,
+    matching_record,
+    own_head_record,
+)
 from veil.seeds import seed_for
 
 CHANCE_OF_A_PAIR = 0.5
@@ -75,6 +82,11 @@ class Target:
         if self.name == "identity":
             return "identity"
         return "attribute" if self.evidence.meaning[self.name].is_class else "quantity"
+
+    @property
+    def is_landmarks(self) -> bool:
+        """Whether it is a quantity of several coordinates."""
+        return self.evidence.meaning[self.name].kind == "landmarks"
 
     @property
     def record_kind(self) -> RecordKind:
@@ -130,11 +142,25 @@ class Target:
             and not (attack.family == "constant" and feed.draws > 1)
         ]
 
+    def heads(self, of: Mapping[Kind, tuple[Attack, ...]]) -> tuple[Attack, ...]:
+        """The fresh heads of a useful target; of landmarks their own, which read all at once.
+
+        Args:
+            of: a suite's heads, by kind.
+        """
+        return landmark_heads() if self.is_landmarks else of[self.kind]
+
+    def ceilings(self, of: Mapping[Kind, tuple[Attack, ...]]) -> tuple[Attack, ...]:
+        """The attackers of the original images, as `heads` are chosen."""
+        return landmark_ceilings() if self.is_landmarks else of[self.kind]
+
     def on_select(self, guess: Guess, seed: int) -> float:
         """The score of a guess on "select", by which attackers are chosen."""
         s = self.column["select"]
         if self.kind == "attribute":
             return balanced(guess.select, s)
+        if self.is_landmarks:
+            return points_r2(s, guess.select, self.column["attack"].mean(axis=0, dtype=np.float64))
         if self.kind == "quantity":
             return r2(s, guess.select[:, 0], float(self.column["attack"].mean()))
         pairs = draw_pairs(s, seed_for(seed_for(seed, "pairs"), "select"))
@@ -161,7 +187,17 @@ class Target:
             column = {**self.column, "attack": learned}
             evidence = replace(evidence, labels={**evidence.labels, self.name: column})
         score = class_record if self.kind == "attribute" else quantity_record
+        if self.is_landmarks:
+            score = landmarks_record
         return score(evidence, self.name, self.record_kind, attack, family, guesses, seed)
+
+    def own_head(self, seed: int) -> Record:
+        """How well the public task head, which came with the release, does its task."""
+        if self.kind != "quantity":
+            return own_head_record(self.evidence, self.name, seed)
+        answers = self.evidence.answers[self.name]
+        guess = Guess(answers["attack"], answers["select"], answers["test"])
+        return self.record("own head", "own head", [guess], seed)
 
     def floors(self) -> dict[str, Record]:
         """What the release cannot be blamed for, by name; identity has chance alone."""
@@ -226,10 +262,13 @@ def _refuse_unvaried(target: Target) -> None:
     evidence = target.evidence
     if target.kind == "identity":
         return
-    if evidence.meaning[target.name].kind == "landmarks":
-        raise VeilError(f"'{target.name}' is landmarks; an audit needs classes or a quantity")
+    if target.is_landmarks and target.role == "private":
+        raise VeilError(
+            f"'{target.name}' is landmarks; an audit needs classes or a quantity to attack, and "
+            "landmarks can be useful only"
+        )
     for split, column in target.column.items():
-        if len(np.unique(column)) < 2:
+        if not (column != column[:1]).any():
             raise VeilError(
                 f"{evidence.name}: '{target.name}' does not vary over the {len(column)} images of "
                 f"'{split}' for which it is known; give more images"

@@ -6,8 +6,30 @@ from veil.errors import VeilError, nearest
 from veil.method import Method
 from veil.methods.aia import AIA
 from veil.methods.answer_only import AnswerOnly
+from veil.methods.deepobfuscator import DeepObfuscator
+from veil.methods.disco import DISCO
+from veil.methods.maxent import MaxEnt
+from veil.methods.narl import NARL
+from veil.methods.pcgan import PCGAN
+from veil.methods.plain import Blur, Noise, Original, Pixelate
+from veil.methods.stargan import StarGAN
+from veil.methods.task_oriented import TaskOriented
 
-METHODS: dict[str, type[Method]] = {"aia": AIA, "answer-only": AnswerOnly}
+METHODS: dict[str, type[Method]] = {
+    "aia": AIA,
+    "answer-only": AnswerOnly,
+    "blur": Blur,
+    "deepobfuscator": DeepObfuscator,
+    "disco": DISCO,
+    "maxent": MaxEnt,
+    "narl": NARL,
+    "noise": Noise,
+    "original": Original,
+    "pcgan": PCGAN,
+    "pixelate": Pixelate,
+    "stargan": StarGAN,
+    "task-oriented": TaskOriented,
+}
 
 
 def method_named(name: str) -> type[Method]:

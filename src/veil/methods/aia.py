@@ -58,6 +58,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from veil.augmentation import LUMA
 from veil.data.batch import Batch
 from veil.errors import VeilError
 from veil.losses import (
@@ -84,7 +85,6 @@ from veil.nets.siamese import SiameseNet
 Channels = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 PrivacyForm = Literal["capped", "entropy", "printed"]
 AUDIT_CHANNELS = (32, 64, 64, 128, 128, 256)
-LUMA = (0.299, 0.587, 0.114)
 
 
 class AIAConfig(MethodConfig):

@@ -26,22 +26,29 @@ class BasicBlock(nn.Module):
         in_channels: channels of x (n, in_channels, h, w).
         out_channels: channels of the output (n, out_channels, ceil(h/stride), ceil(w/stride)).
         stride: 1, or 2 to halve the map.
+        running_statistics: as in `ResNet`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        running_statistics: bool = True,
+    ) -> None:
         super().__init__()
         self.residual = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
+            nn.BatchNorm2d(out_channels, track_running_stats=running_statistics),
             nn.ReLU(inplace=True),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
+            nn.BatchNorm2d(out_channels, track_running_stats=running_statistics),
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-                nn.BatchNorm2d(out_channels),
+                nn.BatchNorm2d(out_channels, track_running_stats=running_statistics),
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,6 +68,8 @@ class ResNet(nn.Module):
         in_channels: channels of x.
         stem: "imagenet" is a strided 7x7 convolution and a strided max-pool (the map shrinks
             fourfold); "cifar" one 3x3 convolution that keeps the size, for maps up to 32 pixels.
+        running_statistics: whether eval mode normalises by statistics gathered in training; without
+            them a batch is normalised by its own, always.
 
     Raises:
         VeilError: `blocks` and `widths` differ in length or are empty, or the stem is unknown.
@@ -74,20 +83,24 @@ class ResNet(nn.Module):
         classes: int,
         in_channels: int = 3,
         stem: Stem = "imagenet",
+        running_statistics: bool = True,
     ) -> None:
         super().__init__()
         if len(blocks) != len(widths) or not blocks:
             raise VeilError(
                 f"a ResNet needs one width per stage: {len(blocks)} stages, {len(widths)} widths"
             )
-        self.stages = nn.ModuleList([_stem(stem, in_channels, widths[0])])
+        self.stages = nn.ModuleList([_stem(stem, in_channels, widths[0], running_statistics)])
         incoming = widths[0]
         for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
             strides = [1 if stage == 0 else 2] + [1] * (count - 1)
             inputs = [incoming] + [width] * (count - 1)
             self.stages.append(
                 nn.Sequential(
-                    *(BasicBlock(i, width, s) for i, s in zip(inputs, strides, strict=True))
+                    *(
+                        BasicBlock(i, width, s, running_statistics)
+                        for i, s in zip(inputs, strides, strict=True)
+                    )
                 )
             )
             incoming = width
@@ -137,18 +150,18 @@ def resnet10(classes: int, in_channels: int = 3) -> ResNet:
     return ResNet((1, 1, 1, 1), classes=classes, in_channels=in_channels)
 
 
-def _stem(stem: str, in_channels: int, width: int) -> nn.Sequential:
+def _stem(stem: str, in_channels: int, width: int, running_statistics: bool) -> nn.Sequential:
     if stem == "imagenet":
         return nn.Sequential(
             nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False),
-            nn.BatchNorm2d(width),
+            nn.BatchNorm2d(width, track_running_stats=running_statistics),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
     if stem == "cifar":
         return nn.Sequential(
             nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            nn.BatchNorm2d(width, track_running_stats=running_statistics),
             nn.ReLU(inplace=True),
         )
     raise VeilError(f"unknown stem '{stem}': {nearest(stem, ('imagenet', 'cifar'))}")

@@ -16,6 +16,7 @@ OF_PICTURES = (
     "ms_ssim",
     "perceptual",
     "identity_cosine",
+    "feature_similarity",
     "eer",
     "rank1",
     f"{READ_BACK}*",

@@ -1,0 +1,299 @@
+"""The experiment in the plane: networks side by side learn what each would learn alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from torch import Tensor
+from typer.testing import CliRunner
+
+from veil.cli_toy import toy
+from veil.data.batch import Batch
+from veil.game import seats_for, update
+from veil.losses import cross_entropy
+from veil.method import Adam, Move, Player
+from veil.seeds import generator
+from veil.toy import (
+    CLASS,
+    ROWS,
+    Perceptrons,
+    PointGame,
+    Points,
+    ToyConfig,
+    fresh_accuracy,
+    released,
+    run_toy,
+    steps_of,
+    trained,
+    utility_score,
+)
+from veil.toy_records import ToyResult
+
+CPU = torch.device("cpu")
+LIKELIHOOD, ENTROPY, GENERATOR, BOTH = ROWS
+
+
+def silent(_steps: int, _text: str) -> None:
+    """Progress that nobody watches."""
+
+
+def tiny(**given: object) -> ToyConfig:
+    usual: dict[str, object] = {
+        "points": 512,
+        "held_out": 400,
+        "runs": 2,
+        "budgets": (0.5, 2.0),
+        "epochs": 1,
+        "adversary_epochs": 1,
+    }
+    return ToyConfig.model_validate(usual | given)
+
+
+def made(config: ToyConfig, row: int = 3, seed: int = 0) -> tuple[PointGame, Tensor, Tensor]:
+    """A game, and a batch for all its networks."""
+    game = PointGame(ROWS[row], config, generator(seed, "weights"))
+    batch = Points.drawn(seed, "batch", config.runs, 64, CPU)
+    budgets = len(config.budgets)
+    return game, batch.x.repeat_interleave(budgets, 0), batch.s.repeat_interleave(budgets, 0)
+
+
+def moves_of(game: PointGame, x: Tensor, s: Tensor) -> dict[str, Move]:
+    (moves,) = game.round(Batch(x, {CLASS: s}), generator(0, "round"))
+    assert isinstance(moves, tuple)
+    return {str(move.player): move for move in moves}
+
+
+def test_sizes_are_the_recorded_ones() -> None:
+    """04a_pcgan_sizes.npz, out_synthetic_filter_generator_D2_D3_params."""
+    game, _, _ = made(ToyConfig(runs=1, budgets=(1.0,)))
+    sizes = {
+        name: sum(p.numel() for p in player.module.parameters())
+        for name, player in game.players.items()
+    }
+    assert sizes == {
+        "filter": 66818,
+        "generator": 67078,
+        "filter discriminator": 66562,
+        "generator discriminator": 66691,
+    }
+
+
+def test_forward_is_each_perceptron_by_itself() -> None:
+    nets = Perceptrons(2, 2, (3, 5, 4, 2), {}, generator(0, "nets"))
+    x = torch.randn(4, 6, 3, generator=generator(0, "x"))
+    together = nets(x, generator(0, "unused"))
+    for member in range(4):
+        h = x[member]
+        for layer in range(3):
+            h = torch.tanh(h) if layer else h
+            h = h @ nets.weights[layer][member] + nets.biases[layer][member, 0]
+        assert torch.allclose(together[member], h, atol=1e-6)
+
+
+def test_side_by_side_each_learns_what_it_would_alone() -> None:
+    """Loss summed over networks and Adam: after three steps the same weights, also alone."""
+    x = torch.randn(3, 32, 2, generator=generator(0, "x"))
+    s = (x[:, :, 0] > 0).long()
+
+    def learn(nets: Perceptrons, rows: slice) -> Perceptrons:
+        seats = seats_for({"it": Player(nets, Adam(1e-2))})
+        for _ in range(3):
+            logits = nets(x[rows], generator(0, "unused"))
+            loss = torch.stack([cross_entropy(a, b) for a, b in zip(logits, s[rows], strict=True)])
+            update(seats, [Move("it", {"inference": loss.sum()})])
+        return nets
+
+    def fresh() -> Perceptrons:
+        return Perceptrons(3, 1, (2, 8, 2), {}, generator(0, "nets"))
+
+    together = learn(fresh(), slice(None))
+    for member in range(3):
+        alone = Perceptrons(1, 1, (2, 8, 2), {}, generator(1, "nets"))
+        for mine, all_of_them in zip(alone.parameters(), fresh().parameters(), strict=True):
+            mine.data = all_of_them.data[member : member + 1].clone()
+        learn(alone, slice(member, member + 1))
+        for mine, theirs in zip(alone.parameters(), together.parameters(), strict=True):
+            assert torch.allclose(mine[0], theirs[member], atol=1e-6)
+
+
+def test_budgets_begin_alike_and_share_dropout_runs_share_nothing() -> None:
+    nets = Perceptrons(2, 3, (2, 400, 400), {1: 0.25}, generator(0, "nets"))
+    for parameter in nets.parameters():
+        assert torch.equal(parameter[0], parameter[2])
+        assert not torch.equal(parameter[0], parameter[3])
+    nets.weights[1].data = torch.eye(400).expand(6, 400, 400)
+    nets.biases[1].data.zero_()
+    x = torch.ones(6, 50, 2)
+    found = nets(x, generator(0, "dropout"))
+    dropped = found == 0
+    assert torch.equal(dropped[0], dropped[2])
+    assert not torch.equal(dropped[0], dropped[3])
+    assert dropped.double().mean().item() == pytest.approx(0.25, abs=0.01)
+    whole = nets.eval()(x, generator(0, "dropout"))
+    assert torch.allclose(found[~dropped], whole[~dropped] / 0.75)
+
+
+def test_the_penalty_is_each_networks_own_summed() -> None:
+    config = tiny(lam=7.0)
+    game, x, _ = made(config)
+    moved = x + torch.randn(x.shape, generator=generator(0, "moved"))
+    slow = 0.0
+    for member, epsilon in enumerate([0.5, 2.0, 0.5, 2.0]):
+        distances = [
+            (float(a) - float(b)) ** 2
+            for a, b in zip(x[member].flatten(), moved[member].flatten(), strict=True)
+        ]
+        slow += 7.0 * max(sum(distances) / len(distances) - epsilon, 0) ** 2
+    assert slow > 0.5
+    assert game.penalty(moved, x).item() == pytest.approx(slow, rel=1e-4)
+
+
+@pytest.mark.parametrize("row", range(4))
+def test_every_move_lowers_its_own_terms(row: int) -> None:
+    """Without dropout and new noise, a small step of one player lowers the sum it minimises."""
+    for name in made(tiny(), row)[0].players:
+        game, x, s = made(tiny(dropout=0.0, lr=1e-4), row)
+        before = sum(t.item() for t in moves_of(game, x, s)[name].terms.values())
+        update(seats_for(game.players), [moves_of(game, x, s)[name]])
+        assert sum(t.item() for t in moves_of(game, x, s)[name].terms.values()) < before
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_the_filter_moves_against_its_discriminator(row: int) -> None:
+    """At no penalty: likelihood makes the discriminator wrong, entropy makes it less certain."""
+    game, x, s = made(tiny(dropout=0.0, lam=0.0, runs=1, budgets=(1.0,)), row)
+    cautious = {"filter": Player(game.filter, Adam(1e-5))}
+    seats = seats_for({**game.players, **cautious})
+
+    def doubt_and_loss() -> tuple[float, float]:
+        rng = generator(0, "round")
+        p = game.filter_discriminator(game.filtered(x, rng), rng)[0].double().softmax(1)
+        right = p[torch.arange(64), s[0]]
+        return -(p * p.log()).sum(1).mean().item(), -right.log().mean().item()
+
+    def play(name: str, times: int) -> tuple[float, float]:
+        for _ in range(times):
+            update(seats, [moves_of(game, x, s)[name]])
+        return doubt_and_loss()
+
+    doubt, loss = play("filter discriminator", 60)
+    more_doubt, more_loss = play("filter", 10)
+    if row == 0:
+        assert more_loss > loss + 0.01
+    else:
+        assert more_doubt > doubt + 0.002
+
+
+def test_a_move_reaches_its_own_parameters_only() -> None:
+    game, x, s = made(tiny())
+    for name in game.players:
+        move = moves_of(game, x, s)[name]
+        others = [
+            p for n, player in game.players.items() for p in player.module.parameters() if n != name
+        ]
+        before = [p.detach().clone() for p in others]
+        update(seats_for(game.players), [move])
+        assert all(torch.equal(p, b) for p, b in zip(others, before, strict=True))
+    realism = torch.stack([*moves_of(game, x, s)["generator"].terms.values()]).sum()
+    weights = list(game.filter.parameters())
+    gradients = torch.autograd.grad(realism, weights, allow_unused=True)
+    assert all(gradient is None for gradient in gradients)
+
+
+def test_releases_are_the_generators_alone() -> None:
+    game, x, _ = made(tiny())
+    game.eval()
+    first, again, other = (game.release(x, generator(seed, "z")) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    s_new = game.new_classes(x, generator(0, "s"))
+    assert s_new.double().mean().item() == pytest.approx(0.5, abs=0.2)
+    ones, noughts = (
+        game.generated(x, torch.full_like(s_new, s), generator(0, "z")) for s in (0, 1)
+    )
+    assert not torch.allclose(ones, noughts, atol=1e-3)
+
+
+def test_utility_is_one_minus_half_the_distance() -> None:
+    x = torch.zeros(1, 2, 2)
+    assert utility_score(x, torch.tensor([[[0.6, 0.8], [0.0, 0.0]]])).item() == pytest.approx(0.75)
+    assert utility_score(x, x).item() == 1
+
+
+def test_a_fresh_adversary_reads_the_points_and_nothing_from_noise() -> None:
+    """Also what a likelihood filter makes at its best: every point in the other class's place."""
+    config = tiny(runs=3, budgets=(1.0,), adversary_epochs=4)
+    fit, test = (Points.drawn(0, name, 3, n, CPU) for name, n in (("fit", 2048), ("test", 2000)))
+
+    def as_released(points: Points) -> Points:
+        x = points.x.clone()
+        x[1] = -x[1]
+        x[2] = torch.randn(x[2].shape, generator=generator(0, "noise", len(x[2])))
+        return Points(x, points.s)
+
+    found = fresh_accuracy(as_released(fit), as_released(test), config, 0, silent).tolist()
+    assert found[:2] == pytest.approx([0.978, 0.978], abs=0.015)
+    assert found[2] == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / 2000))
+
+
+def test_batches_are_whole_and_every_run_has_its_own_order() -> None:
+    points = Points.drawn(0, "fit", 2, 100, CPU)
+    batches = list(points.batches(32, generator(0, "order")))
+    assert [tuple(s.shape) for _, s in batches] == [(2, 32)] * 3
+    for run in range(2):
+        rows = torch.cat([x[run] for x, _ in batches])
+        there = (rows[:, None] == points.x[run]).all(-1)
+        assert there.any(1).all()
+        assert int(there.sum()) == 96
+        order = there.double().argmax(1)
+        s = torch.cat([s[run] for _, s in batches])
+        assert torch.equal(points.s[run][order], s)
+
+
+def test_filter_and_generator_together_hide_what_a_large_budget_allows() -> None:
+    config = tiny(points=6400, runs=1, budgets=(2.0,), epochs=8, adversary_epochs=2)
+    fit, test = (Points.drawn(0, name, 1, n, CPU) for name, n in (("fit", 6400), ("test", 1000)))
+    game = trained(BOTH, config, fit, 0, silent)
+    z, z_test = (
+        Points(released(game, p.x, generator(0, name)), p.s)
+        for name, p in (("z", fit), ("z test", test))
+    )
+    assert fresh_accuracy(z, z_test, config, 0, silent).item() < 0.8
+    assert (z_test.x - test.x).square().mean().item() < 2.4
+
+
+def test_the_experiment_says_the_same_for_the_same_seed() -> None:
+    config, steps = tiny(), 0
+
+    def advance(count: int, _text: str) -> None:
+        nonlocal steps
+        steps += count
+
+    first = run_toy(config, 0, CPU, 10, advance)
+    assert steps == steps_of(config) == 4 * 4 * 2
+    again = run_toy(config, 0, CPU, 10, silent)
+    assert first.cells == again.cells
+    assert first.clouds == again.clouds
+    assert first.cells != run_toy(config, 1, CPU, 10, silent).cells
+    assert first.rows == tuple(row.name for row in ROWS)
+    assert [cell.epsilon for cell in first.cells] == [0.5, 2.0] * 4
+    assert all(len(cell.leak) == 2 for cell in first.cells)
+    assert [len(cloud.points) for cloud in first.clouds] == [10] * 5
+
+
+def test_the_command_writes_its_record_and_its_figure_once(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(toy)
+    words = ["--out", str(tmp_path / "toy"), "--points", "256", "--runs", "1", "--quiet"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "wrote toy.json" in done.output
+    result = ToyResult.model_validate(json.loads((tmp_path / "toy/toy.json").read_text("utf-8")))
+    assert result.settings["points"] == 256
+    assert (tmp_path / "toy/toy.svg").read_text("utf-8").startswith("<?xml")
+    assert CliRunner().invoke(app, words).exit_code != 0
