@@ -44,3 +44,21 @@ def test_the_draws_an_attacker_may_ask_for_are_averaged_at_the_usual_numbers_and
     assert draw_counts(1) == (1,)
     with pytest.raises(VeilError, match="0 draws"):
         draw_counts(0)
+
+
+def test_attackers_may_learn_from_a_share_of_the_people_of_attack() -> None:
+    whole = made_up(Z, S, identity=np.arange(N) // 3)
+    assert whole.identity is not None
+    few, again = (whole.learning_from(0.25, seed=1) for _ in range(2))
+    assert few.identity is not None
+    people, kept = np.unique(whole.identity["attack"]), np.unique(few.identity["attack"])
+    assert len(kept) == round(0.25 * len(people))
+    mask = np.isin(whole.identity["attack"], kept)
+    assert torch.equal(few.z["attack"], whole.z["attack"][torch.from_numpy(mask)])
+    for split in ("select", "test"):
+        assert torch.equal(few.z[split], whole.z[split])
+    assert torch.equal(again.z["attack"], few.z["attack"])
+    other = whole.learning_from(0.25, seed=2)
+    assert other.identity is not None
+    assert {*np.unique(other.identity["attack"])} != {*kept}
+    assert few.originals_key != whole.originals_key

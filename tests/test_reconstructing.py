@@ -334,6 +334,23 @@ def test_a_random_release_is_redrawn_from_the_mean_of_most_draws() -> None:
     assert record.score == pytest.approx(exact.score, abs=0.02)
 
 
+def test_a_release_and_that_of_its_reconstruction_are_compared_where_it_is_a_function() -> None:
+    evidence = world()
+
+    def oracle(x: Tensor, _: torch.Generator) -> Tensor:
+        return nn.functional.avg_pool2d(x, 2)
+
+    known = replace(evidence, oracle=oracle)
+    found = records_of(known, [perfect(evidence), noise(evidence)])
+    assert found["perfect"].scores["feature_similarity"] == pytest.approx(1.0)
+    again = oracle(noise(evidence).test, torch.Generator()).flatten(1)
+    released = evidence.z["test"].flatten(1)
+    wanted = [float(a @ b / (a.norm() * b.norm())) for a, b in zip(again, released, strict=True)]
+    assert found["noise"].scores["feature_similarity"] == pytest.approx(np.mean(wanted), abs=1e-5)
+    for without in (evidence, replace(known, random=True)):
+        assert "feature_similarity" not in records_of(without, [])["mean face"].scores
+
+
 def test_the_reader_is_chosen_on_originals_of_select() -> None:
     evidence = world()
     truth = tuple(evidence.labels["s"]["test"])

@@ -163,6 +163,18 @@ def test_the_loop_anneals_by_epoch() -> None:
     assert game["b"].item() == pytest.approx(-(2 * 0.1 + 2 * 0.05), rel=1e-5)
 
 
+def test_a_step_does_not_depend_on_the_memory_layout_of_the_gradient() -> None:
+    """Fused Adam on a CPU reads a gradient in its parameter's layout, whatever its own is."""
+    stepped = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(3, 4, 3, bias=False)
+        x = torch.randn(2, 3, 8, 8).contiguous(memory_format=layout)
+        update(seats_for({"a": Player(conv, Adam(0.1))}), [Move("a", {"all": conv(x).sum()})])
+        stepped.append(conv.weight.detach().clone())
+    torch.testing.assert_close(*stepped)
+
+
 def test_only_the_mover_moves_even_when_its_loss_reaches_everybody() -> None:
     def leaks(game: Toy) -> Round:
         yield Move("a", {"everything": game["a"] * game["b"] * game["c"]})

@@ -1,4 +1,4 @@
-"""The command line: veil demo, train, audit, release, reclassify, report, toy, data inspect.
+"""The command line: veil demo, train, audit, release, reclassify, report, study, toy, data.
 
 Nothing heavy is imported before a command needs it: `veil --help` answers at once.
 """
@@ -32,6 +32,7 @@ from veil.cli_options import (
     say,
 )
 from veil.cli_reclassify import reclassify
+from veil.cli_study import study_app
 from veil.cli_toy import toy
 from veil.errors import Refused, VeilError
 
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at a data source before training on it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(study_app, name="study")
 
 BAD_INPUT, REFUSED, INTERRUPTED = 2, 3, 130
 

@@ -15,7 +15,7 @@ from veil.cli_options import (
     say,
 )
 
-SHOWN = 300  # points of each panel of clouds
+SHOWN = 200  # points of each panel of clouds
 
 
 def toy(

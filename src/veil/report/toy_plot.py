@@ -77,7 +77,7 @@ def _draw(figure: Figure, result: ToyResult) -> None:
         )
     leak.set_ylim(0.45, 1.05)
     _by_budget(utility, result, lambda cell: cell.utility)
-    utility.set_ylabel("utility 1 - mean |x - h(x)| / 2 (higher is better)")
+    utility.set_ylabel("utility score (higher is better)")
     utility.set_ylim(0, 1)
     _tradeoff(both, result)
     upper.legend(
@@ -146,4 +146,4 @@ def _cloud(axes: Axes, cloud: Cloud, epsilon: float) -> None:
     reach = (-REACH, REACH)
     axes.plot(reach, reach, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
     axes.set(xlim=reach, ylim=reach, aspect="equal")
-    axes.set_title(f"{cloud.name}, ε = {epsilon:g}" if cloud.name else "the points", fontsize=9)
+    axes.set_title(f"{cloud.name}, ε = {epsilon:g}" if cloud.name else "the points, coloured by class", fontsize=9)
