@@ -13,21 +13,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax, mse_loss, relu, softplus
+from torch.nn.functional import cross_entropy, mse_loss, softplus
 
 from veil.augmentation import flipped, jittered
 from veil.data.batch import Batch
-from veil.image_quality import ms_ssim
-from veil.losses import reverse_gradient
+from veil.losses import entropy, reverse_gradient
 from veil.methods.aia import AIA, privacy_term
 from veil.methods.answer_only import AnswerOnly
-from veil.methods.deepobfuscator import DeepObfuscator
+from veil.methods.deepobfuscator import DeepObfuscator, dissimilarity
 from veil.methods.disco import DISCO
 from veil.methods.maxent import MaxEnt
 from veil.methods.narl import NARL
-from veil.methods.pcgan import PCGAN
+from veil.methods.pcgan import PCGAN, distortion_penalty
 from veil.methods.stargan import StarGAN
-from veil.methods.task_oriented import TaskOriented
+from veil.methods.task_oriented import TaskOriented, feature_distances
 
 PRIVATE, USEFUL = "Male", "Smiling"
 Adams = Mapping[str, torch.optim.Adam]
@@ -60,12 +59,7 @@ def simultaneously(
     other.step()
 
 
-def negative_entropy(logits: Tensor) -> Tensor:
-    log_p = log_softmax(logits, dim=1)
-    return (log_p.exp() * log_p).sum(dim=1).mean()
-
-
-def aia(m: AIA, adam: Adams, batch: Batch, rng: torch.Generator, cast: Cast) -> None:
+def aia(m: AIA, adam: Adams, batch: Batch, _rng: torch.Generator, cast: Cast) -> None:
     c, adversary, task = m.config, m.adversaries[0], m.tasks[0]
     s, y = batch[PRIVATE], batch[USEFUL]
     with cast():
@@ -80,7 +74,9 @@ def aia(m: AIA, adam: Adams, batch: Batch, rng: torch.Generator, cast: Cast) -> 
     descend(loss, adam["autoencoder"], adam["task"])
 
 
-def answer_only(m: AnswerOnly, adam: Adams, batch: Batch, rng: torch.Generator, cast: Cast) -> None:
+def answer_only(
+    m: AnswerOnly, adam: Adams, batch: Batch, _rng: torch.Generator, cast: Cast
+) -> None:
     with cast():
         loss = cross_entropy(m.obfuscator.classifiers[0](batch.x).float(), batch[USEFUL])
     descend(loss, adam["task"])
@@ -100,7 +96,7 @@ def narl(m: NARL, adam: Adams, batch: Batch, rng: torch.Generator, cast: Cast) -
     descend(loss, *adam.values())
 
 
-def maxent(m: MaxEnt, adam: Adams, batch: Batch, rng: torch.Generator, cast: Cast) -> None:
+def maxent(m: MaxEnt, adam: Adams, batch: Batch, _rng: torch.Generator, cast: Cast) -> None:
     alpha, adversary, task = m.config.alpha, m.adversaries[0], m.tasks[0]
     with cast():
         z = m.obfuscator.encoder(batch.x)
@@ -108,11 +104,11 @@ def maxent(m: MaxEnt, adam: Adams, batch: Batch, rng: torch.Generator, cast: Cas
     descend(inference, adam["adversary"])
     with cast():
         utility = cross_entropy(task(z).float(), batch[USEFUL])
-        loss = (1 - alpha) * utility + alpha * negative_entropy(adversary(z).float())
+        loss = (1 - alpha) * utility - alpha * entropy(adversary(z).float())
     descend(loss, adam["encoder"], adam["task"])
 
 
-def disco(m: DISCO, adam: Adams, batch: Batch, rng: torch.Generator, cast: Cast) -> None:
+def disco(m: DISCO, adam: Adams, batch: Batch, _rng: torch.Generator, cast: Cast) -> None:
     c, adversary, task = m.config, m.adversaries[0], m.tasks[0]
     with cast():
         z = m.obfuscator.encoder(batch.x)
@@ -138,20 +134,18 @@ def deepobfuscator(
     weight, encoder, rebuild = m.config.weight, m.obfuscator.blocks, m.reconstructor
     noisy, rebuilt, guessed, attacked, used = batch.split(5)
 
-    def unlike(x_hat: Tensor, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return 1 - ms_ssim(x_hat.float(), x).mean()
-
     m.task.eval()
     with cast():
         z = encoder(noisy.x).float()
         noise = torch.rand(noisy.x.shape, generator=rng)
-        loss = cross_entropy(m.task(z)[USEFUL], noisy[USEFUL]) + weight * unlike(rebuild(z), noise)
+        loss = cross_entropy(m.task(z)[USEFUL], noisy[USEFUL]) + weight * dissimilarity(
+            rebuild(z), noise
+        )
     descend(loss, adam["obfuscator"])
     with cast():
         z = encoder(rebuilt.x).float()
         utility = cross_entropy(m.task(z)[USEFUL], rebuilt[USEFUL])
-        loss = utility - weight * unlike(rebuild(z), rebuilt.x)
+        loss = utility - weight * dissimilarity(rebuild(z), rebuilt.x)
     descend(loss, adam["obfuscator"])
     with cast():
         z = encoder(guessed.x).float()
@@ -164,7 +158,7 @@ def deepobfuscator(
         with torch.no_grad():
             z = encoder(attacked.x).float()
         inference = cross_entropy(m.adversary(z)[PRIVATE], attacked[PRIVATE])
-        loss = unlike(rebuild(z), attacked.x) + inference
+        loss = dissimilarity(rebuild(z), attacked.x) + inference
     descend(loss, adam["reconstructor"], adam["adversary"])
     with cast():
         with torch.no_grad():
@@ -175,14 +169,10 @@ def deepobfuscator(
 
 
 def task_oriented(
-    m: TaskOriented, adam: Adams, batch: Batch, rng: torch.Generator, cast: Cast
+    m: TaskOriented, adam: Adams, batch: Batch, _rng: torch.Generator, cast: Cast
 ) -> None:
     c, encoder = m.config, m.obfuscator.layers
     own, public = batch.split(2)
-
-    def apart(seen: list[Tensor], other: list[Tensor]) -> Tensor:
-        stages = [(a - b).float().square().flatten(1).mean(1) for a, b in zip(seen, other)]  # noqa: B905
-        return torch.stack(stages).sum(0)
 
     encoder.eval()
     with torch.no_grad(), cast():
@@ -192,16 +182,16 @@ def task_oriented(
         x_hat = m.decoder(z).float().sigmoid()
         real, redrawn = m.critic(public.x).float(), m.critic(x_hat).float()
         judging = softplus(-real).mean() + softplus(redrawn).mean()
-        perception = apart([*m.seen(x_hat)], [*m.seen(public.x)]).mean()
+        perception = feature_distances(m.seen(x_hat), m.seen(public.x)).mean()
         inverting = mse_loss(x_hat, public.x) + c.mu2 * perception
         inverting = inverting + c.mu1 * softplus(-redrawn).mean()
     simultaneously(judging, adam["critic"], inverting, adam["adversary"])
     with cast():
         z = encoder(own.x).float()
         x_hat = m.decoder(z).float().sigmoid()
-        seen = [*m.seen(own.x)]
-        limit = c.hinge * apart(seen, [stage.roll(1, 0) for stage in seen]).mean()
-        perception = apart([*m.seen(x_hat)], seen).minimum(limit).mean()
+        seen = m.seen(own.x)
+        limit = c.hinge * feature_distances(seen, [stage.roll(1, 0) for stage in seen]).mean()
+        perception = feature_distances(m.seen(x_hat), seen).minimum(limit).mean()
         utility = cross_entropy(m.task(z).float(), own[USEFUL])
         loss = utility - c.lambda1 * mse_loss(x_hat, own.x) - c.lambda2 * perception
     descend(loss, adam["protector"])
@@ -216,13 +206,10 @@ def pcgan(m: PCGAN, adam: Adams, batch: Batch, rng: torch.Generator, cast: Cast)
     def noise() -> Tensor:
         return torch.randn(len(x), c.noise, generator=rng)
 
-    def penalty(made: Tensor) -> Tensor:
-        return c.lam * relu(mse_loss(made, x) - c.epsilon).square()
-
     with cast():
         censored = f(x, noise())
         read = h_f(censored).float()
-        hiding = negative_entropy(read) + penalty(censored)
+        hiding = -entropy(read) + distortion_penalty(censored, x, c.epsilon, c.lam)
         inference = cross_entropy(read, s)
     simultaneously(hiding, adam["filter"], inference, adam["adversary h_f"])
     with cast():
@@ -231,7 +218,8 @@ def pcgan(m: PCGAN, adam: Adams, batch: Batch, rng: torch.Generator, cast: Cast)
         s_new = torch.randint(2, (len(x),), generator=rng)
         replaced = g(censored, noise(), [s_new])
         read = h_g(replaced).float()
-        replacing = cross_entropy(read, s_new) + penalty(replaced)
+        penalty = distortion_penalty(replaced, x, c.epsilon, c.lam)
+        replacing = cross_entropy(read, s_new) + penalty
         fakes = torch.full_like(s, 2)
         telling = cross_entropy(read, fakes) + cross_entropy(h_g(x).float(), s)
     simultaneously(replacing, adam["generator"], telling, adam["adversary h_g"])

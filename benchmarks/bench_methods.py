@@ -76,7 +76,7 @@ CASES = {
     "maxent": Case(bare_loops.maxent, 32, "maxent"),
     "narl": Case(bare_loops.narl, 32, "narl"),
     "pcgan": Case(bare_loops.pcgan, 8, "pcgan"),
-    "stargan": Case(bare_loops.stargan, 10, "stargan"),
+    "stargan": Case(bare_loops.stargan, 5, "stargan"),
     "task-oriented": Case(
         bare_loops.task_oriented, 32, "task-oriented", stage=2, private=RECONSTRUCTION
     ),

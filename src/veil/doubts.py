@@ -40,7 +40,7 @@ EXPLANATIONS: Final[dict[str, tuple[str, str, str]]] = {
     ),
     "shuffled-control": (
         "attackers trained on shuffled labels beat chance on test: 40 linear ones on average, or "
-        f"the worst attacker itself, by more than {PEEKED}, in each of eight shuffles",
+        f"the worst attacker itself, by more than {PEEKED}, in each of sixteen shuffles",
         "the evaluation itself leaks: rows or labels of test reach the attacker",
         "check how the released file was put together",
     ),
