@@ -1,12 +1,14 @@
 """The measured tables of docs/method_results.md: every row trained, audited afresh, written down.
 
     python experiments/method_tables.py run experiments/tables/male_smiling.toml FACES
+    python experiments/method_tables.py keep experiments/tables/male_smiling.toml
     python experiments/method_tables.py show experiments/tables/male_smiling.toml
 
 FACES is the folder that holds the table's data set. A table's TOML file has the sections [data],
-[problem], [audit] and [fit] that all its rows share, and one [rows.NAME.method] for each row.
-What was done already is not done again, so that an interrupted run goes on, and several processes
-may share the rows among them (`--row NAME`).
+[problem] and [audit] that all its rows share, and one [rows.NAME.method] for each row. What was
+done already is not done again, so that an interrupted run goes on, and several processes may share
+the rows among them (`--row NAME`). `keep` takes the figures out of the runs' audits into a small
+file beside the table; `show` prints that as Markdown.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from veil.auditing import audit_run
+from veil.checkpoint import written_beside
 from veil.config import parse, read_tables
 from veil.evidence import DRAWS
 from veil.records import Audit, Record
@@ -26,6 +30,9 @@ from veil.runs import RUN, train
 
 app = typer.Typer(add_completion=False, help=(__doc__ or "").partition("\n")[0])
 OUT = Annotated[Path, typer.Option(help="Folder of all tables' runs.")]
+RUNS = Path("runs/tables")
+OWN_HEAD = "own head"
+OF_PICTURES = ("psnr", "identity_cosine", "rank1")
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Row:
     Attributes:
         name: of its folder and for `--row`.
         run: the tables of its run's configuration.
-        published: label -> the paper's figure, in per cent.
+        published: what is measured -> the paper's figure, in per cent.
     """
 
     name: str
@@ -58,12 +65,37 @@ class Table:
     audit: dict[str, Any]
 
 
+class Kept(BaseModel):
+    """What is remembered of one row's audit.
+
+    Attributes:
+        title: of the method.
+        refused: why no verdict was given.
+        worst: private target -> the strongest attacker's record.
+        heads: useful label -> the records of the method's own head and of the best fresh one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    refused: tuple[str, ...]
+    worst: dict[str, Record]
+    heads: dict[str, tuple[Record, ...]]
+
+
+class KeptTable(BaseModel):
+    """The rows of a table that were measured, by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: dict[str, Kept]
+
+
 def read_table(path: Path) -> Table:
-    """A table's TOML file; a row's own sections go on top of what all share."""
+    """A table's TOML file; a row's own sections go on top."""
     tables = read_tables(path)
-    about, rows = tables["table"], tables["rows"]
     return Table(
-        title=about["title"],
+        title=tables["table"]["title"],
         audit=tables["audit"],
         rows=tuple(
             Row(
@@ -74,7 +106,7 @@ def read_table(path: Path) -> Table:
                 },
                 published=row.get("published", {}),
             )
-            for name, row in rows.items()
+            for name, row in tables["rows"].items()
         ),
     )
 
@@ -83,7 +115,7 @@ def read_table(path: Path) -> Table:
 def run(
     table: Path,
     faces: Path,
-    out: OUT = Path("runs/tables"),
+    out: OUT = RUNS,
     row: Annotated[list[str] | None, typer.Option(help="Only these rows.")] = None,
 ) -> None:
     """Train and audit the rows that are not finished."""
@@ -109,53 +141,106 @@ def run(
 
 
 @app.command()
-def show(table: Path, out: OUT = Path("runs/tables")) -> None:
-    """The table in Markdown, from the records of its finished rows."""
-    read = read_table(table)
-    found = {
-        row.name: Audit.load(path)
-        for row in read.rows
+def keep(table: Path, out: OUT = RUNS) -> None:
+    """Write TABLE.json beside the table, from the audits of its finished rows."""
+    rows = {
+        row.name: _kept(Audit.load(path))
+        for row in read_table(table).rows
         if (path := out / table.stem / row.name / "audit.json").exists()
     }
-    targets = list(dict.fromkeys(name for audit in found.values() for name in audit.targets))
-    print(f"### {read.title}\n")
-    headings = ["", *(_heading(name, found) for name in targets), "published"]
-    print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
+    with written_beside(table.with_suffix(".json")) as beside:
+        beside.write_text(KeptTable(rows=rows).model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+@app.command()
+def show(table: Path) -> None:
+    """The table in Markdown, from its kept figures."""
+    print(markdown(table))
+
+
+def markdown(table: Path) -> str:
+    """The table in Markdown, from its kept figures."""
+    read = read_table(table)
+    kept = KeptTable.model_validate_json(table.with_suffix(".json").read_bytes()).rows
+    private = list(dict.fromkeys(name for row in kept.values() for name in row.worst))
+    useful = list(dict.fromkeys(name for row in kept.values() for name in row.heads))
+    headings = [
+        "",
+        *(_private_heading(name, kept) for name in private),
+        *(_useful_heading(name, kept) for name in useful),
+        "published, %",
+    ]
+    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
     for row in read.rows:
-        if row.name not in found:
+        if row.name not in kept:
             continue
-        audit = found[row.name]
+        found = kept[row.name]
         cells = [
-            audit.name.rpartition(" on ")[0] + (" **refused**" if audit.refusals else ""),
-            *(_cell(audit, name) for name in targets),
-            " / ".join(f"{name} {figure:g}" for name, figure in row.published.items()),
+            found.title + (" (refused)" if found.refused else ""),
+            *(_leaked(found.worst.get(name)) for name in private),
+            *(", ".join(map(_kept_by, found.heads.get(name, ()))) for name in useful),
+            ", ".join(f"{name} {figure:g}" for name, figure in row.published.items()),
         ]
-        print(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def _heading(name: str, found: dict[str, Audit]) -> str:
-    worst = [audit.targets[name].worst for audit in found.values() if name in audit.targets]
-    floors = [r.floor for r in worst if r.floor is not None]
-    ceilings = [r.ceiling for r in worst if r.ceiling is not None]
-    useful = any(a.targets[name].kind == "utility" for a in found.values() if name in a.targets)
-    limits = [f"ceiling {max(ceilings):.3f}"] if ceilings else []
-    if floors and not useful:
-        limits.append(f"floor {min(floors):.3f} to {max(floors):.3f}")
-    return f"{name} {'kept' if useful else 'leaks at least'} ({', '.join(limits)})"
+def _kept(audit: Audit) -> Kept:
+    useful = [name for name, target in audit.targets.items() if target.kind == "utility"]
+    heads = {}
+    for name in useful:
+        own = [
+            r for r in audit.records if (r.target, r.kind, r.attack) == (name, "utility", OWN_HEAD)
+        ]
+        fresh = [
+            r
+            for r in audit.records
+            if (r.target, r.kind) == (name, "utility")
+            and r.family not in ("floor", "ceiling")
+            and r.attack != OWN_HEAD
+        ]
+        heads[name] = (*own, *sorted(fresh, key=lambda r: -(r.select or 0))[:1])
+    return Kept(
+        title=audit.name.rpartition(" on ")[0],
+        refused=tuple(doubt.text for doubt in audit.refusals),
+        worst={n: t.worst for n, t in audit.targets.items() if n not in useful},
+        heads=heads,
+    )
 
 
-def _cell(audit: Audit, name: str) -> str:
-    """The worst attacker's score with its interval; of a useful label the heads' scores."""
-    if name not in audit.targets:
+def _private_heading(name: str, kept: dict[str, Kept]) -> str:
+    records = [row.worst[name] for row in kept.values() if name in row.worst]
+    if name == "reconstruction":
+        return "redrawn: SSIM, PSNR, face cosine, rank-1"
+    floors = [r.floor for r in records if r.floor is not None]
+    low, high = min(floors), max(floors)
+    floor = f"{low:.3f}" if high - low < 0.005 else f"{low:.3f} to {high:.3f}"
+    return f"{name} leaks at least (floor {floor}, ceiling {_ceiling(records)})"
+
+
+def _useful_heading(name: str, kept: dict[str, Kept]) -> str:
+    records = [record for row in kept.values() for record in row.heads.get(name, ())]
+    return f"{name} kept (ceiling {_ceiling(records)})"
+
+
+def _ceiling(records: list[Record]) -> str:
+    known = [r.ceiling for r in records if r.ceiling is not None]
+    return f"{max(known):.3f}" if known else "–"
+
+
+def _leaked(record: Record | None) -> str:
+    if record is None:
         return ""
-    if audit.targets[name].kind != "utility":
-        worst = audit.targets[name].worst
-        return f"{_figure(worst)} {worst.attack}"
-    records = [r for r in audit.records if r.kind == "utility" and r.target == name]
-    own = [r for r in records if r.attack == "own head"]
-    fresh = [audit.targets[name].worst] if audit.targets[name].worst not in own else []
-    parts = [f"own {_figure(r)}" for r in own] + [f"fresh {_figure(r)}" for r in fresh]
-    return ", ".join(parts)
+    if record.kind != "reconstruction":
+        return f"{_figure(record)}, {record.attack}"
+    shown = [record.scores.get(name) for name in OF_PICTURES]
+    return ", ".join(
+        [_figure(record), *("–" if x is None else f"{x:.3g}" for x in shown), record.attack]
+    )
+
+
+def _kept_by(record: Record) -> str:
+    return f"{'own' if record.attack == OWN_HEAD else 'fresh'} {_figure(record)}"
 
 
 def _figure(record: Record) -> str:

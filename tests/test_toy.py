@@ -15,13 +15,11 @@ from typer.testing import CliRunner
 from veil.cli_toy import toy
 from veil.data.batch import Batch
 from veil.game import seats_for, update
-from veil.losses import cross_entropy
 from veil.method import Adam, Move, Player
 from veil.seeds import generator
 from veil.toy import (
     CLASS,
     ROWS,
-    Perceptrons,
     PointGame,
     Points,
     ToyConfig,
@@ -31,6 +29,7 @@ from veil.toy import (
     steps_of,
     trained,
     utility_score,
+    whitened,
 )
 from veil.toy_records import ToyResult
 
@@ -81,61 +80,6 @@ def test_sizes_are_the_recorded_ones() -> None:
         "filter discriminator": 66562,
         "generator discriminator": 66691,
     }
-
-
-def test_forward_is_each_perceptron_by_itself() -> None:
-    nets = Perceptrons(2, 2, (3, 5, 4, 2), {}, generator(0, "nets"))
-    x = torch.randn(4, 6, 3, generator=generator(0, "x"))
-    together = nets(x, generator(0, "unused"))
-    for member in range(4):
-        h = x[member]
-        for layer in range(3):
-            h = torch.tanh(h) if layer else h
-            h = h @ nets.weights[layer][member] + nets.biases[layer][member, 0]
-        assert torch.allclose(together[member], h, atol=1e-6)
-
-
-def test_side_by_side_each_learns_what_it_would_alone() -> None:
-    """Loss summed over networks and Adam: after three steps the same weights, also alone."""
-    x = torch.randn(3, 32, 2, generator=generator(0, "x"))
-    s = (x[:, :, 0] > 0).long()
-
-    def learn(nets: Perceptrons, rows: slice) -> Perceptrons:
-        seats = seats_for({"it": Player(nets, Adam(1e-2))})
-        for _ in range(3):
-            logits = nets(x[rows], generator(0, "unused"))
-            loss = torch.stack([cross_entropy(a, b) for a, b in zip(logits, s[rows], strict=True)])
-            update(seats, [Move("it", {"inference": loss.sum()})])
-        return nets
-
-    def fresh() -> Perceptrons:
-        return Perceptrons(3, 1, (2, 8, 2), {}, generator(0, "nets"))
-
-    together = learn(fresh(), slice(None))
-    for member in range(3):
-        alone = Perceptrons(1, 1, (2, 8, 2), {}, generator(1, "nets"))
-        for mine, all_of_them in zip(alone.parameters(), fresh().parameters(), strict=True):
-            mine.data = all_of_them.data[member : member + 1].clone()
-        learn(alone, slice(member, member + 1))
-        for mine, theirs in zip(alone.parameters(), together.parameters(), strict=True):
-            assert torch.allclose(mine[0], theirs[member], atol=1e-6)
-
-
-def test_budgets_begin_alike_and_share_dropout_runs_share_nothing() -> None:
-    nets = Perceptrons(2, 3, (2, 400, 400), {1: 0.25}, generator(0, "nets"))
-    for parameter in nets.parameters():
-        assert torch.equal(parameter[0], parameter[2])
-        assert not torch.equal(parameter[0], parameter[3])
-    nets.weights[1].data = torch.eye(400).expand(6, 400, 400)
-    nets.biases[1].data.zero_()
-    x = torch.ones(6, 50, 2)
-    found = nets(x, generator(0, "dropout"))
-    dropped = found == 0
-    assert torch.equal(dropped[0], dropped[2])
-    assert not torch.equal(dropped[0], dropped[3])
-    assert dropped.double().mean().item() == pytest.approx(0.25, abs=0.01)
-    whole = nets.eval()(x, generator(0, "dropout"))
-    assert torch.allclose(found[~dropped], whole[~dropped] / 0.75)
 
 
 def test_the_penalty_is_each_networks_own_summed() -> None:
@@ -239,6 +183,22 @@ def test_a_fresh_adversary_reads_the_points_and_nothing_from_noise() -> None:
     found = fresh_accuracy(as_released(fit), as_released(test), config, 0, silent).tolist()
     assert found[:2] == pytest.approx([0.978, 0.978], abs=0.015)
     assert found[2] == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / 2000))
+
+
+def test_whitened_points_have_no_scale_left() -> None:
+    """Also of a cloud shrunk to a dot; what it says of the class is read all the same."""
+    fit, test = (Points.drawn(0, name, 3, 2000, CPU) for name in ("fit", "test"))
+    bend = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1e-4, 0.0], [0.0, 1e-4]], [[1, 2], [0, 1e-3]]])
+    x, x_test = whitened(fit.x @ bend, test.x @ bend)
+    for one in x:
+        assert torch.cov(one.T).flatten().tolist() == pytest.approx([1, 0, 0, 1], abs=0.03)
+        assert one.mean(0).tolist() == pytest.approx([0, 0], abs=1e-4)
+    assert x_test.mean(1).abs().max().item() < 0.1
+    dots = Points(fit.x @ bend, fit.s), Points(test.x @ bend, test.s)
+    found = fresh_accuracy(*dots, tiny(adversary_epochs=4), 0, silent)
+    assert found.min().item() > 0.96
+    same = whitened(torch.ones(1, 5, 2), torch.ones(1, 5, 2))
+    assert all((points == 0).all() for points in same)
 
 
 def test_batches_are_whole_and_every_run_has_its_own_order() -> None:

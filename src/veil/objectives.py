@@ -29,7 +29,7 @@ def outputs_for(problem: Problem, name: str) -> int:
 
 
 def label_loss(problem: Problem, name: str, output: Tensor, batch: Batch) -> Tensor:
-    """The loss of a head's outputs (n, `outputs_for`) for a label, a scalar; no less precise than float32.
+    """The loss of a head's outputs (n, `outputs_for`) for a label: a scalar, float32 or better.
 
     Cross-entropy in nats; matching at margin 2 on unnormalised embeddings; the mean squared error
     in units of the label's deviation, averaged over landmarks' coordinates.

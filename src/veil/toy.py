@@ -26,18 +26,17 @@ Unclear in the paper, and what we do
     3. That script never moved the filter's discriminator. Here all four players move.
     4. g is trained on the x' that the round drew already, as algorithm 1 is printed.
 
-All runs and budgets of a row are trained at once, as one network whose weights have a first
-dimension: they share no weight, and Adam works entry by entry, so each learns what it would alone.
-The budgets of a run share its points, batches, noise and dropout; runs share nothing.
+All runs and budgets of a row are trained at once (`nets.perceptrons`): they share no weight, and
+Adam works entry by entry, so each learns what it would alone. The budgets of a run share its
+points, first weights, batches, noise and dropout; runs share nothing.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -57,6 +56,7 @@ from veil.methods.pcgan import (
     generator_loss,
     likelihood_loss,
 )
+from veil.nets.perceptrons import Perceptrons
 from veil.precision import autocast
 from veil.progress import Advance
 from veil.seeds import generator, seed_for
@@ -120,47 +120,6 @@ class ToyConfig(MethodConfig):
     epochs: int = Field(5, ge=1)
     adversary_epochs: int = Field(5, ge=1)
     dropout: float = Field(0.2, ge=0, lt=1)
-
-
-class Perceptrons(nn.Module):
-    """Independent perceptrons of one shape with tanh, `budgets` of them for each run.
-
-    Args:
-        runs, budgets: runs x budgets networks, the budgets of a run side by side.
-        widths: units of every layer, inputs first.
-        dropped: layer -> probability with which its units are dropped in training.
-        rng: of the weights, uniform in +- 1 / sqrt(inputs); those of a run are equal.
-    """
-
-    def __init__(
-        self,
-        runs: int,
-        budgets: int,
-        widths: Sequence[int],
-        dropped: Mapping[int, float],
-        rng: torch.Generator,
-    ) -> None:
-        super().__init__()
-        self.runs, self.budgets, self.dropped = runs, budgets, dropped
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for inputs, outputs in pairwise(widths):
-            for rows, parameters in ((inputs, self.weights), (1, self.biases)):
-                uniform = 2 * torch.rand(runs, rows, outputs, generator=rng) - 1
-                parameters.append(for_budgets(uniform / inputs**0.5, budgets))
-
-    def forward(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """(runs x budgets, n, inputs) -> (runs x budgets, n, outputs)."""
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if layer:
-                x = self._dropped(x.tanh(), self.dropped.get(layer, 0.0), rng)
-            x = torch.baddbmm(bias, x, weight)
-        return x.float()
-
-    def _dropped(self, x: Tensor, share: float, rng: torch.Generator) -> Tensor:
-        if share == 0 or not self.training:
-            return x
-        kept = torch.rand(self.runs, *x.shape[1:], generator=rng, device=x.device) >= share
-        return x * for_budgets(kept.to(x.dtype) / (1 - share), self.budgets)
 
 
 def for_budgets(x: Tensor, budgets: int) -> Tensor:
@@ -336,6 +295,8 @@ def fresh_accuracy(
 ) -> Tensor:
     """The privacy loss: accuracy of an adversary who learns from released points, on held-out ones.
 
+    It reads them whitened: filters may shrink the plane to a dot, in which nothing is hidden.
+
     Args:
         z: (runs x budgets, n, 2) released points with their true classes.
         z_test: the same of held-out points.
@@ -345,21 +306,38 @@ def fresh_accuracy(
         (runs x budgets,) accuracies.
     """
     members, device = len(z.s), z.x.device
+    x_learn, x_test = whitened(z.x, z_test.x)
     weights = generator(seed, "attacker weights")
     widths, p = (2, *HIDDEN, 2), config.dropout
     adversary = Perceptrons(members, 1, widths, {2: p, 3: p}, weights).to(device)
     seats = seats_for({"attacker": Player(adversary, Adam(config.lr))})
     rng = generator(seed, "attacker", device=device)
     for _ in range(config.adversary_epochs):
-        for x, s in z.batches(config.batch_size, rng):
+        for x, s in Points(x_learn, z.s).batches(config.batch_size, rng):
             with autocast(device):
                 loss = torch.vmap(cross_entropy)(adversary(x, rng), s).sum()
             update(seats, [Move("attacker", {"inference": loss})])
             advance(1, "fresh adversary")
     adversary.eval()
     with torch.no_grad():
-        right: Tensor = adversary(z_test.x, rng).argmax(dim=2) == z_test.s
+        right: Tensor = adversary(x_test, rng).argmax(dim=2) == z_test.s
     return right.double().mean(dim=1)
+
+
+def whitened(learn: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Both (m, n, 2) in axes in which `learn` has zero mean and unit covariance, each of the m."""
+    x = learn.double()
+    mean = x.mean(dim=1, keepdim=True)
+    covariance = (x - mean).mT @ (x - mean) / x.shape[1]
+    smallest = 1e-9 * covariance.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-12)
+    factor = torch.linalg.cholesky(covariance + torch.diag_embed(smallest[:, None].expand(-1, 2)))
+
+    def axes(of: Tensor) -> Tensor:
+        centred = (of.double() - mean).mT
+        found: Tensor = torch.linalg.solve_triangular(factor, centred, upper=False)
+        return found.mT.float()
+
+    return axes(learn), axes(test)
 
 
 def utility_score(x: Tensor, z: Tensor) -> Tensor:

@@ -146,4 +146,7 @@ def _cloud(axes: Axes, cloud: Cloud, epsilon: float) -> None:
     reach = (-REACH, REACH)
     axes.plot(reach, reach, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
     axes.set(xlim=reach, ylim=reach, aspect="equal")
-    axes.set_title(f"{cloud.name}, ε = {epsilon:g}" if cloud.name else "the points, coloured by class", fontsize=9)
+    axes.set_title(
+        f"{cloud.name}, ε = {epsilon:g}" if cloud.name else "the points, coloured by class",
+        fontsize=9,
+    )
