@@ -86,7 +86,7 @@ class Target:
     @property
     def is_landmarks(self) -> bool:
         """Whether it is a quantity of several coordinates."""
-        return self.evidence.meaning[self.name].kind == "landmarks"
+        return self.kind == "quantity" and self.evidence.meaning[self.name].kind == "landmarks"
 
     @property
     def record_kind(self) -> RecordKind:
