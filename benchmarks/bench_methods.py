@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 import bare_loops
 from bare_loops import PRIVATE, USEFUL, BareRound
@@ -38,7 +38,10 @@ from veil.train import FitConfig, Training, batches, stop_requested
 SEED = 0
 TARGET = 1.05
 NO_ANNEALING = 10**9  # epochs of the stage
-TOLERANCE: Mapping[Precision, float] = {"fp32": 0.05, "bf16": 0.1}
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+# Share of a player's way. Biases before a batch norm have no gradient but rounding errors, which
+# Adam magnifies.
+TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ class Case:
     size: int | None = None
 
 
-TINY_AIA = {
+# Entropy, as the capped term has no gradient while the adversary guesses at random.
+AIA = {"privacy": "entropy"}
+TINY_AIA = AIA | {
     "encoder_channels": (2, 2),
     "decoder_channels": (2, 2),
     "siamese_channels": (2, 2, 2),
@@ -69,7 +74,7 @@ TINY_AIA = {
     "adversary_hidden": 8,
 }
 CASES = {
-    "aia": Case(bare_loops.aia, 16, "aia", stage=1),
+    "aia": Case(bare_loops.aia, 16, "aia", stage=1, settings=AIA),
     "answer-only": Case(bare_loops.answer_only, 32, "answer-only"),
     "deepobfuscator": Case(bare_loops.deepobfuscator, 20, "deepobfuscator", stage=2),
     "disco": Case(bare_loops.disco, 32, "disco"),
@@ -137,8 +142,12 @@ def timed(run: Callable[[], None]) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def flat(module: nn.Module) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in module.parameters()])
+def places(method: Method) -> dict[str, Tensor]:
+    """Where every player stands: all its parameters in a row."""
+    return {
+        name: torch.cat([p.detach().flatten() for p in player.module.parameters()])
+        for name, player in method.players.items()
+    }
 
 
 def compare(
@@ -153,7 +162,7 @@ def compare(
     method = cls(cls.Config(**case.settings), problem)
     config = FitConfig(seed=SEED, device="cpu", precision=precision, checkpoint_seconds=1e9)
     training = Training(method, problem, data, data, config, None)
-    twin, start = copy.deepcopy(method), flat(method)
+    twin, start = copy.deepcopy(method), places(method)
     stage = replace(
         method.stages()[case.stage],
         epochs=NO_ANNEALING,
@@ -179,10 +188,16 @@ def compare(
             bare.append(bare_time)
             continue
         # The first pass warms up both. Rounding errors grow from step to step: compare now.
-        moved = flat(method) - start
-        apart = float((flat(twin) - start - moved).norm() / moved.norm())
-        if not apart < TOLERANCE[precision]:
-            raise SystemExit(f"{name}: the two loops moved differently, by {apart:.2g} of the way")
+        ends = (places(method), places(twin))
+        apart = {
+            n: float((ends[0][n] - ends[1][n]).norm() / (ends[0][n] - v).norm())
+            for n, v in start.items()
+        }
+        player = max(apart, key=lambda name: apart[name])
+        if not apart[player] < TOLERANCE:
+            raise SystemExit(
+                f"{name}: '{player}' moved differently, by {apart[player]:.2g} of its way"
+            )
     cpu, wall = (
         statistics.median(t[i] for t in ours) / statistics.median(t[i] for t in bare)
         for i in range(2)
@@ -191,7 +206,7 @@ def compare(
     print(
         f"{name + ', ' + precision:<22} {1000 * best / steps:9.2f} ms a bare step   "
         f"medians: CPU {cpu:.3f} wall {wall:.3f}   fastest: CPU {min(ours)[0] / best:.3f}   "
-        f"apart {apart:.1e}",
+        f"apart {max(apart.values()):.1e}",
         flush=True,
     )
 
@@ -199,14 +214,14 @@ def compare(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--method", choices=CASES, help="one only")
-    parser.add_argument("--precision", choices=TOLERANCE, help="one only")
+    parser.add_argument("--precision", choices=PRECISIONS, help="one only")
     parser.add_argument("--steps", type=int, default=2, help="rounds in a repeat")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--size", type=int, default=64, help="side of the pictures in pixels")
     asked = parser.parse_args()
     print(f"{torch.get_num_threads()} thread(s), step / bare step, target {TARGET} in fp32")
     for name in [asked.method] if asked.method else CASES:
-        for precision in [asked.precision] if asked.precision else TOLERANCE:
+        for precision in [asked.precision] if asked.precision else PRECISIONS:
             compare(name, CASES[name], asked.size, precision, asked.steps, asked.repeats)
 
 

@@ -97,6 +97,10 @@ def update(seats: Mapping[str, Seat], moves: Sequence[Move]) -> dict[str, float]
         Diverged: a term is not finite; nothing has been moved.
     """
     terms = values_of(moves)
+    # Not after the step: memory given back then is faulted in anew by the next backward pass.
+    for mover in (mover for move in moves for mover in move.movers):
+        for parameter in seats[mover].parameters:
+            parameter.grad = None
     for i, move in enumerate(moves):
         parameters = [p for mover in move.movers for p in seats[mover].parameters]
         gradients = torch.autograd.grad(
@@ -107,11 +111,9 @@ def update(seats: Mapping[str, Seat], moves: Sequence[Move]) -> dict[str, float]
         )
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else laid_out_as(parameter, gradient)
+        del gradients
     for mover in (mover for move in moves for mover in move.movers):
-        seat = seats[mover]
-        seat.optimiser.step()
-        for parameter in seat.parameters:
-            parameter.grad = None
+        seats[mover].optimiser.step()
     return terms
 
 
