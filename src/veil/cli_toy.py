@@ -24,7 +24,7 @@ def toy(
     ),
     points: Annotated[
         int, typer.Option(min=2, help="Points to learn from; the paper has 400000.")
-    ] = 20_000,
+    ] = 40_000,
     runs: Annotated[int, typer.Option(min=1, help="Repetitions with points of their own.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     force: ForceOption = False,

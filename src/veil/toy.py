@@ -101,8 +101,8 @@ class ToyConfig(MethodConfig):
         budgets: epsilon, in squared units of a coordinate.
         runs: five, each with points of its own.
         lam: lambda of the penalty; 1e5. That is for pictures, whose distortion hardly varies from
-            batch to batch; that of 128 points does, and any chance excess outweighs all else: no
-            filter or generator had learned anything at 1e5 after 500 batches.
+            batch to batch; that of 128 points does, and any chance excess outweighs all else:
+            filters had learned hardly anything at 1e5 after 500 batches.
         lr: Adam's learning rate, of everybody; 1e-3 in the released script.
         batch_size: 128 in the released script.
         epochs: passes over the points; 5 in the released script.
