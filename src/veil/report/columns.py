@@ -10,7 +10,7 @@ from veil.report.words import READ_BACK
 # A name that ends in "*" stands for all that begin so.
 OF_CLASSES = ("accuracy", "auc", "mcc", "tpr_at_fpr_*", "train")
 OF_IDENTITY = ("auc", "eer", "tar_at_far_*", "rank1")
-OF_QUANTITIES = ("mae", "correlation", "train")
+OF_QUANTITIES = ("mae", "nme", "z_mse", "correlation", "train")
 OF_PICTURES = (
     "psnr",
     "ms_ssim",

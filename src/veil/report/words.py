@@ -15,6 +15,8 @@ METRICS = {
     "psnr": "PSNR",
     "r2": "R²",
     "mae": "mean error",
+    "nme": "NME",
+    "z_mse": "mean squared z-score error",
     "eer": "EER",
     "rank1": "rank-1",
     "r2_unclipped": "R², not cut at 0",
