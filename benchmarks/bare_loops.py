@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, mse_loss, softplus
 
 from veil.augmentation import flipped, jittered
 from veil.data.batch import Batch
-from veil.losses import entropy, reverse_gradient
+from veil.losses import entropy, scale_gradient
 from veil.methods.aia import AIA, privacy_term
 from veil.methods.answer_only import AnswerOnly
 from veil.methods.deepobfuscator import DeepObfuscator, dissimilarity
@@ -68,7 +68,7 @@ def aia(m: AIA, adam: Adams, batch: Batch, _rng: torch.Generator, cast: Cast) ->
     descend(inference, adam["adversary"])
     with cast():
         # The task minimises its loss unweighted, the auto-encoder alpha times it.
-        utility = cross_entropy(task(reverse_gradient(g, -c.alpha)).float(), y)
+        utility = cross_entropy(task(scale_gradient(g, c.alpha)).float(), y)
         privacy = privacy_term(adversary(g).float(), s, c.privacy)
         loss = m.reconstruction_loss(g, batch) + utility + c.beta * privacy
     descend(loss, adam["autoencoder"], adam["task"])
@@ -89,9 +89,7 @@ def narl(m: NARL, adam: Adams, batch: Batch, rng: torch.Generator, cast: Cast) -
         features = m.obfuscator.encoder(x).float()
         z = features + c.sigma * torch.randn(features.shape, generator=rng)
         utility = cross_entropy(m.tasks[0](z).float(), batch[USEFUL])
-        inference = cross_entropy(
-            m.adversaries[0](reverse_gradient(z, c.w)).float(), batch[PRIVATE]
-        )
+        inference = cross_entropy(m.adversaries[0](scale_gradient(z, -c.w)).float(), batch[PRIVATE])
         loss = utility + inference
     descend(loss, *adam.values())
 
@@ -118,11 +116,11 @@ def disco(m: DISCO, adam: Adams, batch: Batch, _rng: torch.Generator, cast: Cast
         hard = torch.zeros_like(scores).scatter(1, kept, 1.0)
         mask = (soft + (hard - soft).detach())[:, :, None, None]
         # To the pruner (1 - a) of the task's gradient goes back, and -a of the adversary's.
-        released = z * reverse_gradient(mask, c.alpha - 1)
+        released = z * scale_gradient(mask, 1 - c.alpha)
         inference = cross_entropy(adversary(released.detach()).float(), batch[PRIVATE])
     descend(inference, adam["adversary"])
     with cast():
-        attacked = z.detach() * reverse_gradient(mask, c.alpha)
+        attacked = z.detach() * scale_gradient(mask, -c.alpha)
         loss = cross_entropy(task(released).float(), batch[USEFUL])
         loss = loss + cross_entropy(adversary(attacked).float(), batch[PRIVATE])
     descend(loss, adam["encoder"], adam["pruner"], adam["task"])

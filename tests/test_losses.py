@@ -138,11 +138,11 @@ def test_image_cross_entropy_has_the_sign_and_order_the_misprint_lacks() -> None
     assert gradient.abs().max() < 1e-6
 
 
-def test_a_reversed_gradient_is_multiplied_by_minus_the_weight() -> None:
+def test_a_scaled_gradient_is_multiplied_on_the_way_back() -> None:
     x = torch.tensor([1.0, 2.0], requires_grad=True)
-    y = losses.reverse_gradient(x, 0.5)
+    y = losses.scale_gradient(x, -0.5)
     assert torch.equal(y, x)
     (gradient,) = torch.autograd.grad((y**2).sum(), x)
     torch.testing.assert_close(gradient, -0.5 * 2 * x.detach())
-    (gradient,) = torch.autograd.grad((losses.reverse_gradient(x, 0.0) ** 2).sum(), x)
+    (gradient,) = torch.autograd.grad((losses.scale_gradient(x, 0.0) ** 2).sum(), x)
     assert torch.equal(gradient, torch.zeros(2))

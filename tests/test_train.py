@@ -20,7 +20,7 @@ from tiny import Scalar, Toy, faces, problem, splits
 from veil.checkpoint import load_tensors
 from veil.errors import Diverged, VeilError
 from veil.game import Seat, rounds, seats_for, update
-from veil.losses import reverse_gradient
+from veil.losses import scale_gradient
 from veil.method import Adam, Move, Player, Round
 from veil.train import CHECKPOINT, METRICS, FitConfig, fit
 
@@ -118,7 +118,7 @@ def test_one_backward_for_several_players_gives_each_the_gradient_of_their_own_g
 
     def joint(game: Toy) -> Round:
         a, b, c = game["a"], game["b"], game["c"]
-        yield Move(("a", "b", "c"), {"kept": a * b, "hidden": (reverse_gradient(a, 2) * c) ** 2})
+        yield Move(("a", "b", "c"), {"kept": a * b, "hidden": (scale_gradient(a, -2) * c) ** 2})
 
     start = {"a": 1.0, "b": 0.5, "c": -0.7}
     results = []

@@ -98,22 +98,23 @@ def matching_loss(embedding: Tensor, identity: Tensor, margin: float) -> Tensor:
     return contrastive(pair_distance(left, right), different, margin)
 
 
-def reverse_gradient(x: Tensor, weight: float) -> Tensor:
-    """x itself, whose gradient is multiplied by -weight on the way back (Ganin & Lempitsky 2015).
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """x itself, whose gradient is multiplied by a factor on the way back.
 
-    A head that minimises its loss behind it lets those before it maximise `weight` times that
-    loss, in one backward pass; at weight 0 they are left alone.
+    A head that minimises its loss behind it lets those before it minimise `factor` times that
+    loss, in one backward pass: below 0 they maximise it (gradient reversal, Ganin & Lempitsky
+    2015), at 0 they are left alone.
     """
-    reversed_x: Tensor = _Reversed.apply(x, weight)  # type: ignore[no-untyped-call]
-    return reversed_x
+    scaled: Tensor = _ScaledGradient.apply(x, factor)  # type: ignore[no-untyped-call]
+    return scaled
 
 
-class _Reversed(torch.autograd.Function):
+class _ScaledGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
-        ctx.weight = weight
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return -ctx.weight * gradients[0], None
+        return ctx.factor * gradients[0], None

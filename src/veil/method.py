@@ -145,7 +145,7 @@ class Move:
 
     Attributes:
         player: who moves; several names where one backward pass serves several players, each of
-            whom minimises the same sum (`losses.reverse_gradient` turns a term against those
+            whom minimises the same sum (`losses.scale_gradient` turns a term against those
             behind it).
         terms: name -> scalar.
     """

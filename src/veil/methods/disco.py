@@ -15,7 +15,7 @@ Equation map (E encoder, P pruner, T predictor, A adversary, r ratio, a trade-of
     forward hard, backward soft           `straight_through`
     A: min CE(A(sg(hard z)), s)           `DISCO.round`, first move
     E, T: min CE(T(hard z), y)            `DISCO.round`, second move, together with
-    P: min (1-a) CE(T) - a CE(A)          `pruner_terms`
+    P: min (1-a) CE(T) - a CE(A)          `DISCO.round`, by `losses.scale_gradient`
 
 Departures
     1. The hard mask is released. A soft one zeroes nothing: an attacker who normalises every
@@ -56,7 +56,7 @@ from torch import Tensor, nn
 
 from veil.data.batch import Batch
 from veil.errors import VeilError
-from veil.losses import cross_entropy
+from veil.losses import cross_entropy, scale_gradient
 from veil.method import Adam, Method, MethodConfig, Move, Obfuscator, Player, Problem, Round, Stage
 from veil.nets.heads import MLP
 from veil.nets.resnet import ResNet
@@ -149,20 +149,6 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     return soft + (hard - soft).detach()
 
 
-def pruner_terms(
-    utility: Mapping[str, Tensor], inference: Mapping[str, Tensor], alpha: float
-) -> dict[str, Tensor]:
-    """What the pruner minimises: (1-a) CE(T(z), y) - a CE(A(z), s), over all labels.
-
-    Args:
-        utility: useful label -> its loss.
-        inference: private label -> the adversary's loss.
-        alpha: a in [0, 1].
-    """
-    terms = {f"utility {name}": (1 - alpha) * loss for name, loss in utility.items()}
-    return terms | {f"privacy {name}": -alpha * loss for name, loss in inference.items()}
-
-
 class DISCOObfuscator(Obfuscator):
     """The encoder E and the pruner P: image -> map with k zeroed channels."""
 
@@ -241,29 +227,36 @@ class DISCO(Method):
         return (Stage("adversarial", c.epochs, c.batch_size, self.round, sampling),)
 
     def round(self, batch: Batch, rng: torch.Generator) -> Round:
-        """A learns from the masked map; then E, T and P move at once, each on its own loss."""
-        z = self.masked(batch.x)
-        yield Move("adversary", self.inference_losses(z.detach(), batch, "inference "))
-        utility = {
-            name: label_loss(self.problem, name, task(z), batch)
+        """A learns from the masked map; then E, T and P move at once, each on its own loss.
+
+        One backward pass serves all three. Through the mask the pruner hears (1-a) of the task's
+        loss and -a of the adversary's; the encoder hears the task alone, and T its own loss.
+        """
+        alpha = self.config.alpha
+        z: Tensor = self.obfuscator.encoder(batch.x)
+        mask = self.mask(z)
+        yield Move("adversary", self.inference_losses((z * mask).detach(), batch))
+        kept = z * scale_gradient(mask, 1 - alpha)
+        terms = {
+            f"utility {name}": label_loss(self.problem, name, task(kept), batch)
             for name, task in zip(self.problem.utility, self.tasks, strict=True)
         }
-        inference = self.inference_losses(z, batch)
-        yield (
-            Move(("encoder", "task"), {f"utility {name}": loss for name, loss in utility.items()}),
-            Move("pruner", pruner_terms(utility, inference, self.config.alpha)),
-        )
+        attacked = z.detach() * scale_gradient(mask, -alpha)
+        terms |= self.inference_losses(attacked, batch)
+        yield Move(("encoder", "pruner", "task"), terms)
 
-    def masked(self, x: Tensor) -> Tensor:
-        """The release as training sees it: the same map, through whose mask the pruner learns."""
-        z: Tensor = self.obfuscator.encoder(x)
+    def mask(self, z: Tensor) -> Tensor:
+        """(n, C, 1, 1) the mask of the release, through which the pruner learns in training."""
         pruned, scores = self.obfuscator.pruned, self.obfuscator.scores(z)
         soft = soft_mask(scores, threshold_of(scores, pruned), self.config.temperature)
-        return z * straight_through(hard_mask(scores, pruned), soft)[:, :, None, None]
+        return straight_through(hard_mask(scores, pruned), soft)[:, :, None, None]
 
-    def inference_losses(self, z: Tensor, batch: Batch, prefix: str = "") -> dict[str, Tensor]:
+    def inference_losses(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
         """CE(A(z), s) of each private label."""
-        return {prefix + name: cross_entropy(guess, batch[name]) for name, guess in self.guesses(z)}
+        return {
+            f"inference {name}": cross_entropy(guess, batch[name])
+            for name, guess in self.guesses(z)
+        }
 
     def guesses(self, z: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Every private label and its adversary's logits (n, K) on z."""

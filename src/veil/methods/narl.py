@@ -11,7 +11,7 @@ Equation map (E obfuscator, T task, A adversary, n ~ N(0, I))
     E, T, A                        a ResNet-18 cut after a stage; T and A are each the rest of one
     z = E(x) + sigma n             `NARLObfuscator.release`
     min over E, T  L_task - w L_adv;  min over A  L_adv
-                                   `NARL.joint_move`, by `losses.reverse_gradient`
+                                   `NARL.joint_move`, by `losses.scale_gradient`
     L_task, L_adv                  `objectives.label_loss`: cross-entropy, squared error of
                                    z-scores; one logit for two classes, `LogOdds`
     reconstruction attack          `nets.transposed_decoder`
@@ -52,7 +52,7 @@ from torch.nn.functional import pad
 
 from veil.augmentation import flipped, jittered
 from veil.data.batch import Batch
-from veil.losses import reverse_gradient
+from veil.losses import scale_gradient
 from veil.mechanism import ClippedGaussian, clip_norm
 from veil.method import Adam, Method, MethodConfig, Move, Obfuscator, Player, Problem, Round, Stage
 from veil.nets.resnet import ResNet, Stem
@@ -253,7 +253,7 @@ class NARL(Method):
             f"utility {name}": label_loss(self.problem, name, task(z), batch)
             for name, task in zip(self.problem.utility, self.tasks, strict=True)
         }
-        reversed_z = reverse_gradient(z, self.config.w)
+        reversed_z = scale_gradient(z, -self.config.w)
         terms |= {
             f"inference {name}": label_loss(self.problem, name, adversary(reversed_z), batch)
             for name, adversary in zip(self.problem.private, self.adversaries, strict=True)
