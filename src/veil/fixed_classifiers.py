@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from veil.attacks.training import Cycle, fastest_device, initialised_from, placed
 from veil.attacks.training import fit as train_by
+from veil.augmentation import flipped
 from veil.checkpoint import load_tensors, save_tensors
 from veil.data.cache import cache_folder
 from veil.data.dataset import MISSING, Dataset
@@ -191,10 +192,9 @@ def _train(
     with bar(console, "fixed classifiers", training.epochs * len(fit)) as advance:
 
         def loss(rows: Tensor) -> Tensor:
-            x = fit.batch(rows.numpy(), labels=()).x
-            mirrored = torch.rand(len(x), 1, 1, 1, generator=rng) < 0.5
+            x = flipped(fit.batch(rows.numpy(), labels=()).x, rng)
             with autocast(device):
-                logits = found(placed(torch.where(mirrored, x.flip(3), x), device))
+                logits = found(placed(x, device))
             advance(len(rows), "")
             losses = [cross_entropy(s, columns[n][rows].to(device)) for n, s in logits.items()]
             mean = torch.stack(losses).mean()

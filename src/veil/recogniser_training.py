@@ -15,6 +15,7 @@ from torch import Tensor
 from veil.attacks.attack import Ints
 from veil.attacks.pairs import distances, draw_pairs, recurring_people
 from veil.attacks.training import fastest_device, initialised_from
+from veil.augmentation import flipped
 from veil.data.dataset import Dataset
 from veil.data.splits import divide
 from veil.errors import Diverged, VeilError
@@ -188,7 +189,7 @@ def _varied(x: Tensor, recipe: Recipe, rng: torch.Generator) -> Tensor:
     def by_chance(share: float) -> Tensor:
         return torch.rand(len(x), 1, 1, 1, generator=rng) < share
 
-    x = torch.where(by_chance(0.5), x.flip(3), x)
+    x = flipped(x, rng)
     coarse = F.interpolate(F.avg_pool2d(x, 2), size=(SIZE, SIZE), mode="bilinear")
     x = torch.where(by_chance(recipe.coarse), coarse, x)
     top, left = torch.randint(0, 2 * recipe.shift + 1, (2,), generator=rng).tolist()

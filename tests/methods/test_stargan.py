@@ -218,13 +218,17 @@ def test_the_generators_terms_do_not_reach_the_labels_of_useful_attributes() -> 
 
 
 def test_mirroring_is_for_training_only() -> None:
-    method = stargan()
-    x = torch.rand(64, 3, 4, 4)
-    assert torch.equal(method.eval().mirrored(x, generator(0)), x)
-    mirrored = method.train().mirrored(x, generator(0))
-    flipped = (mirrored == x.flip(3)).all(dim=(1, 2, 3))
-    assert bool((flipped | (mirrored == x).all(dim=(1, 2, 3))).all())
-    assert 16 < int(flipped.sum()) < 48
+    method = stargan(n_critic=1, batch_size=len(BATCH))
+    seen: list[Tensor] = []
+    method.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x = 2 * BATCH.x - 1
+    for training in (False, True):
+        next(iter(method.train(training).round(BATCH, generator(0))))
+    as_it_is, mirrored = (read[: len(x)] for read in (seen[0], seen[len(seen) // 2]))
+    assert torch.equal(as_it_is, x)
+    turned = (mirrored == x.flip(3)).all(dim=(1, 2, 3))
+    assert bool((turned ^ (mirrored == x).all(dim=(1, 2, 3))).all())
+    assert 0 < int(turned.sum()) < len(x)
 
 
 # The release

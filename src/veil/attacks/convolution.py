@@ -21,6 +21,7 @@ from veil.attacks.training import (
     initialised_from,
     train,
 )
+from veil.augmentation import flipped
 from veil.nets.resnet import ResNet
 from veil.seeds import generator, seed_for
 
@@ -93,7 +94,7 @@ class _Convolution(ABC):
             return answers(network, maps, picture)
 
         def augment(maps: Tensor) -> Tensor:
-            maps = mirrored(maps, rng)
+            maps = flipped(maps, rng)
             return vary(maps, rng) if self.augmented else maps
 
         cycle = Cycle(self.learning_rate, self.weight_decay, self.batch, self.steps, self.epochs)
@@ -162,11 +163,6 @@ class ResidualAttacker(_Convolution):
 def is_picture(x: Tensor) -> bool:
     """Whether maps (n, c, h, w) are taken for pictures."""
     return x.shape[1] in (1, 3) and min(x.shape[2:]) >= PICTURE_SIDE
-
-
-def mirrored(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Half of the pictures (n, c, h, w), drawn at random, turned left to right."""
-    return torch.where(torch.rand(len(x), 1, 1, 1, generator=rng) < 0.5, x.flip(3), x)
 
 
 def vary(x: Tensor, rng: torch.Generator) -> Tensor:

@@ -20,6 +20,7 @@ from veil.attacks.attack import AttackSplit, Guess, Ints, Kind, Knowledge
 from veil.attacks.features import prepare, prepare_map
 from veil.attacks.pairs import distances, draw_pairs, recurring_people, too_few_people
 from veil.attacks.training import fastest_device, in_chunks, initialised_from
+from veil.augmentation import flipped
 from veil.losses import contrastive, pair_distance
 from veil.metrics import auc
 from veil.nets.siamese import SiameseNet
@@ -161,8 +162,7 @@ class SoftmaxEmbedding:
             seen = x["attack"][rows[_two_each(person, people, self.people, rng)]]
             seen = seen + self.noise * torch.randn(seen.shape, generator=rng)
             if picture:
-                turned = torch.rand(len(seen), 1, 1, 1, generator=rng) < 0.5
-                seen = torch.where(turned, seen.flip(3), seen)
+                seen = flipped(seen, rng)
             a, b = _forward(net, seen, device).chunk(2)
             cosine = F.normalize(a) @ F.normalize(b).T / self.temperature
             partner = torch.arange(len(a), device=device)

@@ -16,10 +16,11 @@ from torch.nn.functional import huber_loss
 
 from veil.attacks.attack import AttackSplit, Floats, Guess, Knowledge
 from veil.attacks.boosting import TREES, strongest
-from veil.attacks.convolution import is_picture, mirrored
+from veil.attacks.convolution import is_picture
 from veil.attacks.features import Splits
 from veil.attacks.neighbours import nearest
 from veil.attacks.training import Cycle, answers, fastest_device, fit, in_chunks, placed
+from veil.augmentation import flipped
 from veil.precision import Precision, autocast
 
 PENALTIES = tuple(10 ** (power / 2) for power in range(6, -9, -1))  # 1000 to 0.0001
@@ -162,7 +163,7 @@ def trained_estimates(
     s_select = torch.from_numpy(knowledge.s["select"])
 
     def loss(rows: Tensor) -> Tensor:
-        shown = mirrored(x["attack"][rows], rng) if picture else x["attack"][rows]
+        shown = flipped(x["attack"][rows], rng) if picture else x["attack"][rows]
         with autocast(device, precision):
             found = network(placed(shown, device))
         return huber_loss(found.float()[:, 0], s[rows.to(device)])

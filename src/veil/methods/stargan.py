@@ -46,6 +46,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from veil.augmentation import flipped
 from veil.data.batch import Batch
 from veil.errors import VeilError
 from veil.losses import cross_entropy
@@ -268,20 +269,15 @@ class StarGAN(Method):
         """Section 5.3: n_critic moves of the discriminator, then one of the generator."""
         parts = [part for part in batch.split(self.config.n_critic) if len(part)]
         for part in parts:
-            x = self.mirrored(2 * part.x - 1, rng)
+            x = 2 * part.x - 1
+            if self.training:  # section 5.3
+                x = flipped(x, rng)
             s_new = self.obfuscator.draw(x, rng)
             last = part is parts[-1]  # the generator learns from what it made of these
             with torch.set_grad_enabled(last and torch.is_grad_enabled()):
                 fake = self.obfuscator.generator(x, self.obfuscator.target(s_new))
             yield Move("discriminator", self.critic_terms(x, fake.detach(), part, rng))
         yield Move("generator", self.generator_terms(x, fake, part, s_new))
-
-    def mirrored(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Half of the pictures as in a mirror, while training (section 5.3)."""
-        if not self.training:
-            return x
-        chosen = torch.rand(len(x), 1, 1, 1, generator=rng, device=x.device) < 0.5
-        return torch.where(chosen, x.flip(3), x)
 
     def critic_terms(
         self, x: Tensor, fake: Tensor, batch: Batch, rng: torch.Generator
