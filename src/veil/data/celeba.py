@@ -20,11 +20,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from veil.data.cache import Images, OnBad, Progress, decoded_images
+from veil.data.cache import Images, Progress, decoded_images
 from veil.data.dataset import BINARY, IDENTITY, MISSING, Column, Dataset, Label
 from veil.data.image_files import ARCHIVES, ImageFiles, Store, open_store
+from veil.data.published import PublishedConfig
 from veil.data.splits import Splits, split_by_partition, split_by_person
 from veil.data.textfile import NamedIntegers, read_named_integers
 from veil.errors import VeilError
@@ -34,25 +35,15 @@ IMAGES = ("img_align_celeba", "img_align_celeba_png")
 ALIGNED_WIDTH, ALIGNED_HEIGHT = 178, 218
 
 
-class CelebAConfig(BaseModel):
+class CelebAConfig(PublishedConfig):
     """CelebA under `root`.
 
     Attributes:
-        root: the folder that holds the label files and the images.
-        size: height and width of the stored images in pixels.
-        channels: 3 (RGB) or 1 (grey).
-        on_bad: "raise" at an image that is missing or cannot be decoded, or "skip" and count it.
         crop: side of the centre square that is kept, in pixels of the file; 178 is the usual one.
             Images that are smaller already (64 x 64) are kept whole.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     source: Literal["celeba"] = "celeba"
-    root: Path
-    size: int = Field(64, ge=1)
-    channels: Literal[1, 3] = 3
-    on_bad: OnBad = "raise"
     crop: int = Field(178, ge=1)
 
     def dataset(self, progress: Progress | None = None) -> Dataset:

@@ -14,14 +14,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from veil.data.cache import Images, OnBad, Progress, decoded_images
+from veil.data.cache import Images, Progress, decoded_images
 from veil.data.columns import Cell, Table, read_table
 from veil.data.dataset import BINARY, MISSING, Dataset, Label
 from veil.data.face_attributes import AGE_GROUPS, RACES
@@ -29,6 +27,7 @@ from veil.data.image_files import ImageFiles
 from veil.data.published import (
     TEST,
     TRAIN,
+    PublishedConfig,
     bad_images,
     first_few,
     open_pictures,
@@ -51,28 +50,15 @@ _MONTHS = {"mar": 3, "sep": 9, "oct": 10}
 _DATE = re.compile(r"([0-9]+|mar|sep|oct)[-/ ]([0-9]+|mar|sep|oct)")
 
 
-class FairFaceConfig(BaseModel):
+class FairFaceConfig(PublishedConfig):
     """FairFace under `root`.
 
     Labels: "age_group" (nine), "gender", "race" (seven) and "service_test".
 
-    Attributes:
-        root: the folder that holds the label files and the images.
-        size: height and width of the stored images in pixels.
-        channels: 3 (RGB) or 1 (grey).
-        crop: side of the centre square that is kept, in pixels of the file (224, or 448 with the
-            margin of 1.25); the largest square by default.
-        on_bad: "raise" at an image that is missing or cannot be decoded, or "skip" and count it.
+    There are 224 pixels to crop, or 448 with the margin of 1.25.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     source: Literal["fairface"] = "fairface"
-    root: Path
-    size: int = Field(64, ge=1)
-    channels: Literal[1, 3] = 3
-    crop: int | None = Field(None, ge=1)
-    on_bad: OnBad = "raise"
 
     def dataset(self, progress: Progress | None = None) -> Dataset:
         """All images with their labels, train before validation.

@@ -20,14 +20,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from veil.data.cache import OnBad, Progress, decoded_images
+from veil.data.cache import Progress, decoded_images
 from veil.data.columns import label_of, read_table
 from veil.data.copies import split_with_copies_together
 from veil.data.dataset import BINARY, IDENTITY, MISSING, Column, Dataset
 from veil.data.image_files import ImageFiles
-from veil.data.published import bad_images, first_few, open_pictures, read_names
+from veil.data.published import PublishedConfig, bad_images, first_few, open_pictures, read_names
 from veil.data.splits import Splits
 from veil.data.textfile import read_text
 from veil.errors import VeilError
@@ -38,29 +37,15 @@ FEMALE, MALE = 0, 1
 _PHOTO = re.compile(r"(?:.*/)?([^/]+)/\1_([0-9]{4,})\.[^./]+")
 
 
-class LFWConfig(BaseModel):
+class LFWConfig(PublishedConfig):
     """LFW under `root`.
 
     Labels: "identity"; "Male" and "Smiling" where files say them.
 
-    Attributes:
-        root: the folder that holds the pictures and the label files.
-        size: height and width of the stored images in pixels.
-        channels: 3 (RGB) or 1 (grey).
-        crop: side of the centre square that is kept, in pixels of the file (of 250); the largest
-            square by default. 128 leaves little but the face.
-        on_bad: "raise" at an image that cannot be decoded or lies in no person's folder, or "skip"
-            and count it.
+    There are 250 pixels to crop; 128 leave little but the face.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     source: Literal["lfw"] = "lfw"
-    root: Path
-    size: int = Field(64, ge=1)
-    channels: Literal[1, 3] = 3
-    crop: int | None = Field(None, ge=1)
-    on_bad: OnBad = "raise"
 
     def dataset(self, progress: Progress | None = None) -> Dataset:
         """All images with their labels, in the order of their names; people in that order too.

@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from veil.data.cache import Images, OnBad
 from veil.data.dataset import MISSING, Dataset
@@ -21,6 +22,30 @@ from veil.errors import VeilError
 TRAIN, TEST = 0, 1
 
 Said = TypeVar("Said")
+
+
+class PublishedConfig(BaseModel):
+    """What every published data set of pictures asks for.
+
+    Attributes:
+        source: which data set.
+        root: the folder that holds its pictures (or their archive) and its label files.
+        size: height and width of the stored images in pixels.
+        channels: 3 (RGB) or 1 (grey).
+        crop: side of the centre square that is kept, in pixels of the file; the largest square by
+            default.
+        on_bad: "raise" at an image that is missing, cannot be decoded or is not named as the data
+            set names its images, or "skip" and count it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    root: Path
+    size: int = Field(64, ge=1)
+    channels: Literal[1, 3] = 3
+    crop: int | None = Field(None, ge=1)
+    on_bad: OnBad = "raise"
 
 
 def open_pictures(root: Path, names: Sequence[str], expected: str) -> Store:

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from veil.data.cache import OnBad, Progress, decoded_images
+from veil.data.cache import Progress, decoded_images
 from veil.data.copies import split_with_copies_together
 from veil.data.dataset import MISSING, Dataset, Label
 from veil.data.face_attributes import AGE_GROUP_STARTS, AGE_GROUPS
 from veil.data.image_files import ImageFiles
-from veil.data.published import bad_images, open_pictures, read_names
+from veil.data.published import PublishedConfig, bad_images, open_pictures, read_names
 from veil.data.splits import Splits
 
 GENDERS = ("male", "female")
@@ -35,29 +33,15 @@ OLDEST = 116
 _NAME = re.compile(r"([0-9]{1,3})_([0-9]?)_(?:([0-9]?)_)?[0-9]{8}")
 
 
-class UTKFaceConfig(BaseModel):
+class UTKFaceConfig(PublishedConfig):
     """UTKFace under `root`.
 
     Labels: "age" in years, "age_group" (FairFace's nine), "gender" and "race" (five).
 
-    Attributes:
-        root: the folder that holds the pictures or their archive.
-        size: height and width of the stored images in pixels.
-        channels: 3 (RGB) or 1 (grey).
-        crop: side of the centre square that is kept, in pixels of the file (the aligned faces have
-            200); the largest square by default.
-        on_bad: "raise" at an image that cannot be decoded or whose name is none of UTKFace's, or
-            "skip" and count it.
+    The aligned faces have 200 pixels to crop.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     source: Literal["utkface"] = "utkface"
-    root: Path
-    size: int = Field(64, ge=1)
-    channels: Literal[1, 3] = 3
-    crop: int | None = Field(None, ge=1)
-    on_bad: OnBad = "raise"
 
     def dataset(self, progress: Progress | None = None) -> Dataset:
         """All images with their labels, in the order of their names.

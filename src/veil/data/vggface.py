@@ -18,14 +18,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from veil.data.cache import OnBad, Progress, decoded_images
+from veil.data.cache import Progress, decoded_images
 from veil.data.dataset import BINARY, IDENTITY, MISSING, Column, Dataset
 from veil.data.image_files import ImageFiles
 from veil.data.published import (
     TEST,
     TRAIN,
+    PublishedConfig,
     bad_images,
     open_pictures,
     read_names,
@@ -43,29 +43,13 @@ _PART_OF_FLAG = {"1": TRAIN, "0": TEST}
 _PART_OF_FOLDER = {"train": TRAIN, "test": TEST}
 
 
-class VGGFaceConfig(BaseModel):
+class VGGFaceConfig(PublishedConfig):
     """VGGFace2 under `root`.
 
     Labels: "identity", the number of the person's folder; "Male" where identity_meta.csv is there.
-
-    Attributes:
-        root: the folder that holds `train`, `test` and `identity_meta.csv`.
-        size: height and width of the stored images in pixels.
-        channels: 3 (RGB) or 1 (grey).
-        crop: side of the centre square that is kept, in pixels of the file; the largest square by
-            default.
-        on_bad: "raise" at an image that cannot be decoded or lies in no person's folder, or "skip"
-            and count it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     source: Literal["vggface"] = "vggface"
-    root: Path
-    size: int = Field(64, ge=1)
-    channels: Literal[1, 3] = 3
-    crop: int | None = Field(None, ge=1)
-    on_bad: OnBad = "raise"
 
     def dataset(self, progress: Progress | None = None) -> Dataset:
         """All images with their labels, in the order of their names.
