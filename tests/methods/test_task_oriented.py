@@ -520,8 +520,8 @@ def test_a_recogniser_without_stages_is_refused(monkeypatch: pytest.MonkeyPatch)
     ("settings", "utility", "title"),
     [
         ({}, ("Smiling", "Male"), "Task-oriented"),
-        (UNDEFENDED, ("Smiling", "Male"), "Undefended"),
-        (UNDEFENDED, ("Smiling",), "Undefended Smiling only"),
+        (UNDEFENDED, ("Smiling", "Male"), "Task-oriented, undefended"),
+        (UNDEFENDED, ("Smiling",), "Task-oriented, undefended Smiling only"),
         ({"public_share": 0.05}, ("Smiling", "Male"), "Task-oriented public_share=0.05"),
         ({"lambda2": 4.0, "mu1": 0.0}, ("Smiling",), "Task-oriented lambda2=4 mu1=0 Smiling only"),
         ({"lambda1": 0.0}, ("Smiling", "Male"), "Task-oriented lambda1=0"),

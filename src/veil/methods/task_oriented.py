@@ -309,7 +309,7 @@ class TaskOriented(Method):
         c, name = self.config, "Task-oriented"
         shown = ["lambda1", "lambda2", "mu1", "mu2", "adversary_steps", "public_share"]
         if c.lambda1 == c.lambda2 == 0:
-            name, shown = "Undefended", ["public_share"]
+            name, shown = "Task-oriented, undefended", ["public_share"]
         usual = {field: TaskOrientedConfig.model_fields[field].default for field in shown}
         given = {field: getattr(c, field) for field in shown}
         settings = [f"{f}={value:g}" for f, value in given.items() if value != usual[f]]
