@@ -4,11 +4,11 @@
     python experiments/method_tables.py keep experiments/tables/male_smiling.toml
     python experiments/method_tables.py show experiments/tables/male_smiling.toml
 
-FACES is the folder that holds the table's data set. A table's TOML file has the sections [data],
-[problem] and [audit] that all its rows share, and one [rows.NAME.method] for each row. What was
-done already is not done again, so that an interrupted run goes on, and several processes may share
-the rows among them (`--row NAME`). `keep` takes the figures out of the runs' audits into a small
-file beside the table; `show` prints that as Markdown.
+FACES is the folder that holds the table's data set; drawn faces need none. A table's TOML file has
+the sections [data], [problem] and [audit] that all its rows share, and one [rows.NAME.method] for
+each row. What was done already is not done again, so that an interrupted run goes on, and several
+processes may share the rows among them (`--row NAME`). `keep` takes the figures out of the runs'
+audits into a small file beside the table; `show` prints that as Markdown.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def read_table(path: Path) -> Table:
 @app.command()
 def run(
     table: Path,
-    faces: Path,
+    faces: Annotated[Path | None, typer.Argument(help="Folder of the data set.")] = None,
     out: OUT = RUNS,
     row: Annotated[list[str] | None, typer.Option(help="Only these rows.")] = None,
 ) -> None:
@@ -125,7 +125,8 @@ def run(
         folder = out / table.stem / wanted.name
         if (row and wanted.name not in row) or (folder / "audit.json").exists():
             continue
-        wanted.run["data"]["root"] = str(faces)
+        if faces is not None:
+            wanted.run["data"]["root"] = str(faces)
         if not (folder / RUN).exists():
             train(parse(wanted.run, f"{table} [rows.{wanted.name}]"), folder, console)
         audit_run(
