@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,15 +15,13 @@ from veil.cli_options import (
     refuse_overwriting,
     say,
 )
+from veil.cli_tables import DASH, print_line, print_table
 from veil.errors import VeilError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from veil.reclassified import Rate, Reclassification, Reclassified
-
-DASH = "–"
-WIDTH = 100
 
 
 def reclassify(
@@ -64,19 +61,20 @@ def reclassify(
 def print_reclassification(found: Reclassification, console: Console) -> None:
     """Print what was read from each run's releases, and where there are several, all runs."""
     for run in found.runs:
-        _print(console, f"{run.run}: {run.method} on {found.data}, {found.pictures:,} pictures")
-        _print_table(console, "Read by classifiers of originals, balanced accuracy", *_read(run))
+        head = f"{run.run}: {run.method} on {found.data}, {found.pictures:,} pictures"
+        print_line(console, head, "bold")
+        print_table(console, "Read by classifiers of originals, balanced accuracy", *_read(run))
         if run.fooling:
-            _print_table(console, "Fooled: the classifier reads the value drawn", *_fooled(run))
+            print_table(console, "Fooled: the classifier reads the value drawn", *_fooled(run))
         if run.correlations is not None and any(
             name in run.correlations.labels for name in run.private
         ):
-            _print_table(console, "Correlation with what is hidden", *_correlated(run))
-    _print_table(console, "What was kept, and what was changed", *_summary(found))
+            print_table(console, "Correlation with what is hidden", *_correlated(run))
+    print_table(console, "What was kept, and what was changed", *_summary(found))
 
 
-Cells = tuple[list[str], int, list[list[str]]]
-"""The names of columns, how many of them hold words, and the rows."""
+Cells = tuple[list[str], list[list[str]], int]
+"""The names of columns, the rows, and how many columns hold words."""
 
 
 def _read(run: Reclassified) -> Cells:
@@ -99,7 +97,7 @@ def _read(run: Reclassified) -> Cells:
         )
         rows.append(["utility score", *scores, *(f"{mean:.3f}" for mean in accuracies)])
     header = ["label", "originals", "95 %", "released", "95 %", "acc. orig.", "acc. rel."]
-    return header, 1, rows
+    return header, rows, 1
 
 
 def _fooled(run: Reclassified) -> Cells:
@@ -111,7 +109,7 @@ def _fooled(run: Reclassified) -> Cells:
         rows += [
             ["", f"truly {name}", *_rate(rate), f"{rate.n:,}"] for name, rate in f.by_class.items()
         ]
-    return ["label", "of", "rate", "95 %", "n"], 2, rows
+    return ["label", "of", "rate", "95 %", "n"], rows, 2
 
 
 def _correlated(run: Reclassified) -> Cells:
@@ -125,7 +123,7 @@ def _correlated(run: Reclassified) -> Cells:
                 of = run.correlations
                 figures = (table[i][j] for table in (of.truth, of.originals, of.released))
                 rows.append([hidden, name, *(_signed(figure) for figure in figures)])
-    return ["hidden", "label", "labels", "read from originals", "read from releases"], 2, rows
+    return ["hidden", "label", "labels", "read from originals", "read from releases"], rows, 2
 
 
 def _summary(found: Reclassification) -> Cells:
@@ -140,7 +138,7 @@ def _summary(found: Reclassification) -> Cells:
         ]
         for run in found.runs
     ]
-    return ["run", "hides", "utility", "95 %", "fooling rate", "MSE", "PSNR dB"], 2, rows
+    return ["run", "hides", "utility", "95 %", "fooling rate", "MSE", "PSNR dB"], rows, 2
 
 
 def _rate(rate: Rate | None) -> tuple[str, str]:
@@ -153,32 +151,3 @@ def _rate(rate: Rate | None) -> tuple[str, str]:
 
 def _signed(figure: float | None) -> str:
     return DASH if figure is None else f"{figure:+.2f}"
-
-
-def _print(console: Console, text: str) -> None:
-    from rich.text import Text
-
-    console.print(Text(text, "bold"), width=min(WIDTH, console.width))
-
-
-def _print_table(
-    console: Console,
-    title: str,
-    header: Sequence[str],
-    words: int,
-    rows: Sequence[Sequence[str]],
-) -> None:
-    """A table whose cells are text as it is: names may hold what would be markup."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False
-    )
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i < words else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print()
-    console.print(table, width=min(WIDTH, console.width))

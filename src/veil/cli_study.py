@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ from veil.cli_options import (
     refuse_overwriting,
     say,
 )
+from veil.cli_tables import DASH, print_line, print_table
 from veil.errors import VeilError
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from veil.study_scores import Share, StudyResult
 
-DASH = "–"
-WIDTH = 100
 MOST_PICTURES = 30
 
 study_app = typer.Typer(
@@ -86,8 +84,8 @@ def score_answers(
 def print_study(found: StudyResult, console: Console) -> None:
     """Print the shares beside the paper's ideal, how far they are from guessing, and pictures."""
     people = "1 person" if found.people == 1 else f"{found.people} people"
-    _print(console, f"{found.method} on {found.data}: {found.label}?", "bold")
-    _print(console, f"{people}, {len(found.pictures)} {found.shows}")
+    print_line(console, f"{found.method} on {found.data}: {found.label}?", "bold")
+    print_line(console, f"{people}, {len(found.pictures)} {found.shows}")
     chance = f"{found.chance:.3f}"
     missed = f"{1 - found.chance:.3f}"
     rows = [
@@ -97,9 +95,10 @@ def print_study(found: StudyResult, console: Console) -> None:
         ["Correct among those who judged", *_share(found.judged), chance],
         ["Correct, the undecided guessing", f"{found.ideal:.3f}", "", "", chance],
     ]
-    _print_table(console, "Answers", ["", "share", "95 %", "answers", "ideal"], rows)
+    print_table(console, "Answers", ["", "share", "95 %", "answers", "ideal"], rows)
+    console.print()
     if found.p_binomial is not None and found.p_shuffled is not None:
-        _print(
+        print_line(
             console,
             f"As far from chance by guessing alone: p = {_p(found.p_binomial)} were all answers "
             f"independent (binomial), {_p(found.p_shuffled)} if people guess alike at a picture "
@@ -107,7 +106,7 @@ def print_study(found: StudyResult, console: Console) -> None:
         )
     if found.agreement is not None:
         kappa = DASH if found.kappa is None else f"{found.kappa:.2f}"
-        _print(console, f"Two people agree on {found.agreement:.3f} (Fleiss' kappa {kappa}).")
+        print_line(console, f"Two people agree on {found.agreement:.3f} (Fleiss' kappa {kappa}).")
     ranked = sorted(found.pictures, key=lambda of: (-of.correct, of.wrong, of.picture))
     cells = [
         [
@@ -119,9 +118,9 @@ def print_study(found: StudyResult, console: Console) -> None:
         for of in ranked[:MOST_PICTURES]
     ]
     header = ["picture", "truth", "correct", "wrong", "cannot judge", "agreement"]
-    _print_table(console, "Pictures, those told most often first", header, cells)
+    print_table(console, "Pictures, those told most often first", header, cells)
     if len(ranked) > MOST_PICTURES:
-        _print(console, f"and {len(ranked) - MOST_PICTURES} more in study.json")
+        print_line(console, f"\nand {len(ranked) - MOST_PICTURES} more in study.json")
 
 
 def _share(share: Share | None) -> tuple[str, str, str]:
@@ -134,29 +133,3 @@ def _share(share: Share | None) -> tuple[str, str, str]:
 
 def _p(p: float) -> str:
     return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
-
-
-def _print(console: Console, text: str, style: str = "") -> None:
-    from rich.text import Text
-
-    console.print(Text(text, style), width=min(WIDTH, console.width))
-
-
-def _print_table(
-    console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
-) -> None:
-    """A table whose cells are text as it is: names may hold what would be markup."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False
-    )
-    for i, name in enumerate(header):
-        table.add_column(name, justify="right" if i else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print()
-    console.print(table, width=min(WIDTH, console.width))
-    console.print()

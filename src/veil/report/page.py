@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from veil.errors import VeilError
 from veil.records import Audit, Record
 from veil.report import curves, scatter, tables, verdicts, view, words
 from veil.report.comparing import comparison_clauses
+from veil.report.png import data_uri
 from veil.report.runs import PICTURES, Pictures, Run, read_run
 from veil.report.tradeoff import tradeoffs
 
@@ -142,21 +141,12 @@ def _pictures(samples: Mapping[str, Pictures]) -> list[list[tuple[str, list[str]
     found = []
     for kinds in PICTURES:
         rows = [
-            (PICTURE_NAMES[name], [_data_uri(picture) for picture in samples[name][:MOST_PICTURES]])
+            (PICTURE_NAMES[name], [data_uri(picture) for picture in samples[name][:MOST_PICTURES]])
             for name in kinds
             if name in samples
         ]
         found += [rows] if rows else []
     return found
-
-
-def _data_uri(picture: Pictures) -> str:
-    """A PNG of its own size; the page enlarges it, with sharp pixels."""
-    from PIL import Image
-
-    png = BytesIO()
-    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(png, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode('ascii')}"
 
 
 def _doubts(audits: Sequence[Audit], explanations: Explanations) -> list[dict[str, Any]]:

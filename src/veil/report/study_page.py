@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from importlib.resources import files
-from io import BytesIO
 
+from veil.report.png import data_uri
 from veil.report.runs import Pictures
 
 KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
@@ -36,14 +35,5 @@ def render_study(study: str, label: str, classes: Sequence[str], pictures: Pictu
             (name, KEYS[number] if number < len(KEYS) else "")
             for number, name in enumerate(classes)
         ],
-        pictures=[_data_uri(picture) for picture in pictures],
+        pictures=[data_uri(picture) for picture in pictures],
     )
-
-
-def _data_uri(picture: Pictures) -> str:
-    """A PNG of its own size and without any note; the page enlarges it, smoothly."""
-    from PIL import Image
-
-    png = BytesIO()
-    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(png, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode('ascii')}"
