@@ -18,11 +18,7 @@ from veil.game import seats_for, update
 from veil.method import Adam, Move, Player
 from veil.seeds import generator
 from veil.toy import (
-    CLASS,
-    ROWS,
-    PointGame,
     Points,
-    ToyConfig,
     fresh_accuracy,
     released,
     run_toy,
@@ -31,6 +27,7 @@ from veil.toy import (
     utility_score,
     whitened,
 )
+from veil.toy_game import CLASS, ROWS, PointGame, ToyConfig
 from veil.toy_records import ToyResult
 
 CPU = torch.device("cpu")

@@ -34,7 +34,8 @@ def toy(
     from veil.checkpoint import written_beside
     from veil.progress import bar
     from veil.report.toy_plot import draw_toy
-    from veil.toy import ToyConfig, run_toy, steps_of
+    from veil.toy import run_toy, steps_of
+    from veil.toy_game import ToyConfig
     from veil.train import FitConfig
 
     found = out / "toy.json"
