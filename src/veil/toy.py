@@ -22,12 +22,11 @@ from veil.data.batch import Batch
 from veil.game import rounds, seats_for, update
 from veil.losses import cross_entropy
 from veil.method import Adam, Move, Player, Stage
-from veil.methods.pcgan import distortion
 from veil.nets.perceptrons import Perceptrons
 from veil.precision import autocast
 from veil.progress import Advance
 from veil.seeds import generator, seed_for
-from veil.toy_game import CLASS, HIDDEN, ROWS, PointGame, Row, ToyConfig, for_budgets
+from veil.toy_game import CLASS, HIDDEN, ROWS, PointGame, Row, ToyConfig, distance, for_budgets
 from veil.toy_records import Cell, Cloud, ToyResult
 
 LONGEST = 2.0  # epsilon_max of eq. 6
@@ -138,9 +137,8 @@ def whitened(learn: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def utility_score(x: Tensor, z: Tensor) -> Tensor:
-    """Eq. 6: 1 - mean |x - h(x)| / 2, distances in the plane, for (..., n, 2) points."""
-    distance: Tensor = torch.linalg.vector_norm(x - z, dim=-1)
-    return 1 - distance.mean(dim=-1) / LONGEST
+    """Eq. 6: 1 - mean |x - h(x)| / 2, for (..., n, 2) points."""
+    return 1 - distance(z, x) / LONGEST
 
 
 def run_toy(
@@ -170,7 +168,7 @@ def run_toy(
         figures = {
             "leak": leak,
             "utility": utility_score(x_test, z_test),
-            "distortion": torch.vmap(distortion)(z_test, x_test),
+            "distance": distance(z_test, x_test),
         }
         for i, epsilon in enumerate(config.budgets):
             each = {name: tuple(of[i::budgets].tolist()) for name, of in figures.items()}

@@ -15,17 +15,17 @@ class Cell(Frozen):
 
     Attributes:
         row: what was trained ("filter, entropy").
-        epsilon: the distortion budget, a mean squared error of the coordinates.
+        epsilon: the budget, a mean distance.
         leak: accuracy of a fresh adversary, in [0, 1].
-        utility: 1 - mean |x - h(x)| / 2 (eq. 6).
-        distortion: mean squared error of the coordinates, to be compared with epsilon.
+        distance: mean length of the points' ways, to be compared with epsilon.
+        utility: 1 - distance / 2 (eq. 6).
     """
 
     row: str
     epsilon: Finite
     leak: tuple[Finite, ...]
+    distance: tuple[Finite, ...]
     utility: tuple[Finite, ...]
-    distortion: tuple[Finite, ...]
 
 
 class Cloud(Frozen):

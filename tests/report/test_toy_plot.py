@@ -20,7 +20,7 @@ def result(runs: int = 5) -> ToyResult:
             epsilon=epsilon,
             leak=tuple(0.6 + 0.01 * run + 0.1 * i for run in range(runs)),
             utility=tuple(0.7 + 0.01 * run for run in range(runs)),
-            distortion=(epsilon,) * runs,
+            distance=(epsilon,) * runs,
         )
         for i, row in enumerate(ROWS)
         for epsilon in (0.1, 1.0)

@@ -41,7 +41,7 @@ Figures = Callable[[Cell], tuple[float, ...]]
 def draw_toy(result: ToyResult, *paths: Path) -> None:
     """Write the figure to every path, each in the format that its suffix says (.svg, .png).
 
-    Above: what a fresh adversary reads, and the utility score, by distortion budget, and one
+    Above: what a fresh adversary reads, and the utility score, by budget, and one
     against the other; means and 95 % intervals over the runs. Below: held-out points before and
     after.
     """
@@ -99,7 +99,7 @@ def _by_budget(axes: Axes, result: ToyResult, of: Figures) -> None:
             label=row,
             **_line(index),
         )
-    axes.set_xlabel("distortion budget ε (mean squared error)")
+    axes.set_xlabel("budget ε (mean distance)")
 
 
 def _tradeoff(axes: Axes, result: ToyResult) -> None:
