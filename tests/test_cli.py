@@ -224,10 +224,14 @@ USAGE = [
 
 
 @pytest.mark.parametrize(("says", "arguments"), USAGE)
-def test_wrong_usage_is_status_2(veil: Veil, says: str, arguments: str) -> None:
+def test_wrong_usage_is_one_line_and_status_2(veil: Veil, says: str, arguments: str) -> None:
     said = veil(arguments)
     assert said.status == 2
     assert says in said.error
+    assert said.error.startswith("veil: ")
+    command = "" if "command" in says else f"{arguments.split(maxsplit=1)[0]} "
+    assert said.error.endswith(f"(see veil {command}--help)\n")
+    assert said.error.count("\n") == 1
 
 
 def test_an_interrupt_is_one_line_and_status_130(

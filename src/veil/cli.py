@@ -194,7 +194,12 @@ def main() -> None:
     # Idle OpenMP threads sleep instead of spinning: on a busy machine spinning costs a factor ten.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
+        sys.exit(app(prog_name="veil", standalone_mode=False))
+    except typer.TyperException as usage:
+        if message := usage.format_message().rstrip("."):
+            command = getattr(getattr(usage, "ctx", None), "command_path", "veil")
+            _fail(f"{message} (see {command} --help)", BAD_INPUT)
+        sys.exit(BAD_INPUT)  # a command alone, whose help was printed
     except Refused as why:
         _fail(f"refused [{why.id}]: {why}", REFUSED)
     except VeilError as error:
