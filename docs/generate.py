@@ -1,7 +1,8 @@
 """Writes what the code already says into the pages: `python docs/generate.py`.
 
 docs/doubts.md is written from `veil.doubts.EXPLANATIONS`, the tables of attackers in docs/audit.md
-from the suites and the attackers' own docstrings, and docs/audit.schema.json from the records.
+from the suites and the attackers' own docstrings, docs/audit.schema.json from the records, and the
+measured tables of docs/method_results.md and docs/toy.md from what experiments/ keeps.
 tests/test_docs.py fails where a page and the code differ.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ from veil.attacks.reconstruction import Inversion
 from veil.attacks.suites import Suite, full, quick, standard
 from veil.doubts import EXPLANATIONS
 from veil.records import Audit
+from veil.toy_records import Cell, ToyResult, mean_of_runs
 
 DOCS = Path(__file__).parent
-START, END = "<!-- attackers -->\n", "<!-- end of attackers -->\n"
+EXPERIMENTS = DOCS.parent / "experiments"
 REFUSALS = (
     "overlap",
     "below-floor",
@@ -59,8 +62,6 @@ def _entry(id_: str) -> str:
 
 def audit_page(page: str) -> str:
     """docs/audit.md with its tables of attackers written anew."""
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
     tables = (
         "Of a class label (of subgroups and intersections, those of `quick`):",
         _attackers(lambda suite: suite.attribute),
@@ -71,7 +72,48 @@ def audit_page(page: str) -> str:
         "Of the picture itself (reconstruction):",
         _attackers(lambda suite: suite.reconstruction),
     )
-    return "\n\n".join((before + START.strip(), *tables, END + after))
+    return inserted(page, "attackers", "\n\n".join(tables))
+
+
+def results_page(page: str) -> str:
+    """docs/method_results.md with every table that was measured."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    from method_tables import markdown
+
+    for kept in sorted(EXPERIMENTS.glob("tables/*.json")):
+        page = inserted(page, f"table {kept.stem}", markdown(kept.with_suffix(".toml")))
+    return page
+
+
+def toy_page(page: str) -> str:
+    """docs/toy.md with its figures: means and half of the 95 % intervals over the runs."""
+    result = ToyResult.model_validate_json((EXPERIMENTS / "toy.json").read_bytes())
+    leak = _toy_table(result, lambda cell: cell.leak)
+    utility = _toy_table(result, lambda cell: cell.utility)
+    return inserted(inserted(page, "leak", leak), "utility", utility)
+
+
+def _toy_table(result: ToyResult, figures: Callable[[Cell], tuple[float, ...]]) -> str:
+    budgets = [cell.epsilon for cell in result.cells if cell.row == result.rows[0]]
+    lines = [
+        f"| row | ε = {' | '.join(f'{epsilon:g}' for epsilon in budgets)} |",
+        "|---" * (1 + len(budgets)) + "|",
+    ]
+    for row in result.rows:
+        of_row = [mean_of_runs(figures(cell)) for cell in result.cells if cell.row == row]
+        cells = (f"{mean:.3f} ± {high - mean:.3f}" for mean, _, high in of_row)
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def inserted(page: str, name: str, text: str) -> str:
+    """The page with the text between its marks "<!-- name -->" and "<!-- end of name -->"."""
+    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    before, _, rest = page.partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"a page has no '{start.strip()}' ... '{end.strip()}'")
+    return f"{before}{start}\n{text}\n\n{end}{after}"
 
 
 def schema() -> dict[str, Any]:
@@ -100,9 +142,13 @@ def _summary(kind: type) -> str:
     return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split()).replace("|", "\\|")
 
 
+PAGES = {"audit.md": audit_page, "method_results.md": results_page, "toy.md": toy_page}
+
+
 if __name__ == "__main__":
     (DOCS / "doubts.md").write_text(doubts_page(), encoding="utf-8")
-    page = DOCS / "audit.md"
-    page.write_text(audit_page(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, written in PAGES.items():
+        page = DOCS / name
+        page.write_text(written(page.read_text(encoding="utf-8")), encoding="utf-8")
     text = json.dumps(schema(), indent=1, ensure_ascii=False)
     (DOCS / "audit.schema.json").write_text(f"{text}\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The published tables that were measured again: their files, and the page that shows them."""
+"""The published tables that were measured again: every row of their files is a run."""
 
 from __future__ import annotations
 
@@ -33,12 +33,3 @@ def test_every_row_is_a_run(path: Path, method_tables: ModuleType) -> None:
     assert table.rows
     for row in table.rows:
         assert parse(row.run, row.name).problem.private
-
-
-@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
-def test_the_page_shows_the_kept_figures(path: Path, method_tables: ModuleType) -> None:
-    """Whoever measures a row again, or edits a figure by hand, is told."""
-    if not path.with_suffix(".json").exists():
-        pytest.skip("not measured yet")
-    page = (ROOT / "docs/method_results.md").read_text("utf-8")
-    assert method_tables.markdown(path) in page
