@@ -2,13 +2,13 @@
 
     python experiments/method_tables.py run experiments/tables/male_smiling.toml FACES
     python experiments/method_tables.py keep experiments/tables/male_smiling.toml
-    python experiments/method_tables.py show experiments/tables/male_smiling.toml
+    python docs/generate.py
 
 FACES is the folder that holds the table's data set; drawn faces need none. A table's TOML file has
 the sections [data], [problem] and [audit] that all its rows share, and one [rows.NAME.method] for
 each row. What was done already is not done again, so that an interrupted run goes on, and several
 processes may share the rows among them (`--row NAME`). `keep` takes the figures out of the runs'
-audits into a small file beside the table; `show` prints that as Markdown.
+audits into a small file beside the table, and docs/generate.py puts them into the page.
 """
 
 from __future__ import annotations
@@ -151,12 +151,6 @@ def keep(table: Path, out: OUT = RUNS) -> None:
     }
     with written_beside(table.with_suffix(".json")) as beside:
         beside.write_text(KeptTable(rows=rows).model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-@app.command()
-def show(table: Path) -> None:
-    """The table in Markdown, from its kept figures."""
-    print(markdown(table))
 
 
 def markdown(table: Path) -> str:
