@@ -530,6 +530,36 @@ def test_a_release_above_its_own_originals_is_refused() -> None:
     assert [refusal.id for refusal in found.refusals] == ["above-ceiling"]
 
 
+class SignsAgree(torch.nn.Module):
+    """Whether the first two pixels lie on one side of grey, which nothing linear can tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        said = self.scale * (x[:, 0, 0, 0] - 0.5) * (x[:, 0, 0, 1] - 0.5)
+        return torch.stack([-said, said], 1)
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_an_adversary_of_pictures_reads_the_originals_too(pictures: bool) -> None:
+    """What it alone can read from both is no leak above the ceiling."""
+    x = RNG.random((N, 1, 8, 8))
+    side = np.where(x[:, 0, 0, 0] > 0.5, 1, -1)
+    x[:, 0, 0, 1] = 0.5 + side * (S - 0.5)
+    evidence = made_up(x if pictures else x[:, :, :2], S, originals=x)
+    attacks = (Logistic(), DefendersAdversary("warm"))
+    found = audit(replace(evidence, networks={"s": SignsAgree()}), cheap(*attacks), 1)
+    assert found.targets["s"].worst.score == 1
+    refusals = [refusal.id for refusal in found.refusals]
+    if pictures:
+        assert refusals == []
+        assert found.targets["s"].worst.ceiling == 1
+    else:
+        assert "above-ceiling" in refusals
+
+
 def test_overlap_is_an_audit_without_figures(tmp_path: Path) -> None:
     path = write(
         tmp_path / "r.npz", z=NOISE, s=S, identity=np.arange(N) // 2, split=np.arange(N) % 3

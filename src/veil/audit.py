@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from torch import nn
 
 from veil.attacks.attack import Attack
+from veil.attacks.defenders import DefendersAdversary
 from veil.attacks.features import Releases
 from veil.attacks.multilabel import STAGES as SCAN_STEPS
 from veil.attacks.reconstruction import Inversion, Reconstruction
@@ -321,12 +323,13 @@ class _Auditor:
         )
         pictures: list[Feed] = []
 
-        def measure(attack: Attack) -> Record:
+        def measure(attack: Attack, networks: Mapping[str, nn.Module]) -> Record:
             assert evidence.originals is not None
             if not pictures:
                 x = {split: evidence.originals(split) for split in ATTACK_SPLITS}
                 pictures.append(Feed(Releases(x)))
-            clean = replace(target, evidence=replace(evidence, utility=(), answers={}, networks={}))
+            shown = replace(evidence, utility=(), answers={}, networks=networks)
+            clean = replace(target, evidence=shown)
             knowledge = clean.knowledge(pictures[0].z)
             if why := attack.unfit_for(knowledge):
                 raise VeilError(
@@ -337,9 +340,29 @@ class _Auditor:
             return clean.record(name, "ceiling", guesses, self.seed)
 
         attacks = target.ceilings(self.suite.ceilings)
-        records = [remembered((*key, attack), partial(measure, attack)) for attack in attacks]
+        records = [remembered((*key, attack), partial(measure, attack, {})) for attack in attacks]
+        records += [measure(attack, evidence.networks) for attack in self._of_pictures(target)]
         best = max(records, key=lambda record: record.select or 0.0)
         return best.model_copy(update={"kind": target.record_kind})
+
+    def _of_pictures(self, target: Target) -> list[Attack]:
+        """The defender's adversary, where releases are pictures as the originals are.
+
+        It may be the strongest attacker of such releases, so it must have read the originals too.
+        """
+        z, originals = target.evidence.z["test"], target.evidence.originals
+        if target.role == "utility" or z.ndim != 4 or z.shape[1] not in (1, 3):
+            return []
+        if originals is None or originals("test").shape != z.shape:
+            return []
+        known = target.knowledge(target.evidence.z)
+        return [
+            attack
+            for attack in self.suite.attackers(target.kind)
+            if isinstance(attack, DefendersAdversary)
+            and attack.start == "warm"
+            and attack.unfit_for(known) is None
+        ]
 
 
 def _worst(trials: Sequence[Trial]) -> int:
