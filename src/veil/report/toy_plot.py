@@ -64,11 +64,16 @@ def _draw(figure: Figure, result: ToyResult) -> None:
     leak, utility, both = upper.subplots(1, 3)
     _by_budget(leak, result, lambda cell: cell.leak)
     leak.set_ylabel("fresh adversary's accuracy (lower is better)")
-    for level, text in ((result.bayes, "best on the points themselves"), (CHANCE, "chance")):
+    # Where points are likely to be elsewhere: little is hidden at the left, much at the right.
+    for level, text, side in (
+        (result.bayes, "best on the points themselves", "right"),
+        (CHANCE, "chance", "left"),
+    ):
         leak.axhline(level, color=MUTED, linewidth=0.8, linestyle="--", zorder=1)
         leak.annotate(
             f"{text} {level:.3f}",
-            (0.02, level),
+            (0.98 if side == "right" else 0.02, level),
+            ha=side,
             xycoords=("axes fraction", "data"),
             xytext=(0, 3),
             textcoords="offset points",
