@@ -191,29 +191,49 @@ def test_a_move_moves_its_player_and_nobody_else(case: Case) -> None:
     assert moved == {*seats}
 
 
-def test_an_adversary_learns_from_detached_releases(case: Case) -> None:
+def test_an_adversary_that_moves_alone_learns_from_detached_releases(case: Case) -> None:
     """Not only is the gradient thrown away: its terms have none for anybody else.
 
-    Unless it moves together with others, from one forward and one backward pass.
+    Whoever moves together with others shares their forward pass (nothing is computed twice); what
+    moves then is its own loss's gradient for each, as the test above sees.
     """
     seats = seats_for(case.method.players)
     adversaries = [name for name in seats if name.startswith("adversary")]
     seen: set[str] = set()
     for moves in case.rounds():
-        for move in moves:
-            if move.player in adversaries:
-                others = [
-                    p for n, seat in seats.items() if n != move.player for p in seat.parameters
-                ]
-                for term in move.terms.values():
-                    gradients = torch.autograd.grad(
-                        term, others, retain_graph=True, allow_unused=True
-                    )
-                    assert all(gradient is None for gradient in gradients)
-                seen.add(move.player)
-            seen |= {*move.movers} & {*adversaries} if len(move.movers) > 1 else set()
+        movers = [name for move in moves for name in move.movers]
+        if len(movers) == 1 and movers[0] in adversaries:
+            others = [
+                p for name, seat in seats.items() if name not in movers for p in seat.parameters
+            ]
+            for term in moves[0].terms.values():
+                gradients = torch.autograd.grad(term, others, retain_graph=True, allow_unused=True)
+                assert all(gradient is None for gradient in gradients)
+        seen |= {*movers} & {*adversaries}
         update(seats, moves)
     assert seen == {*adversaries}
+
+
+def test_of_simultaneous_moves_each_is_its_own_gradient(case: Case) -> None:
+    """Whoever else moves, a player goes where its own terms alone send it."""
+    seats = seats_for(case.method.players)
+    for moves in case.rounds():
+        of_move = [[p for name in move.movers for p in seats[name].parameters] for move in moves]
+        wanted = [
+            torch.autograd.grad(
+                torch.stack([*move.terms.values()]).sum(),
+                parameters,
+                retain_graph=True,
+                allow_unused=True,
+            )
+            for move, parameters in zip(moves, of_move, strict=True)
+        ]
+        update(seats, moves)
+        for parameters, gradients in zip(of_move, wanted, strict=True):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                assert (parameter.grad is None) == (gradient is None)
+                if gradient is not None:
+                    torch.testing.assert_close(parameter.grad, gradient)
 
 
 def test_the_same_rng_releases_the_same_bits(case: Case) -> None:

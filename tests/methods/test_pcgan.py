@@ -49,11 +49,8 @@ def pcgan(problem: Problem | None = None, seed: int = 0, **settings: Any) -> PCG
 
 def moves_of(method: PCGAN, batch: Batch = BATCH, seed: int = 0) -> dict[str, Move]:
     """The moves of one round, by player, in their order; none of them played."""
-    moves = {}
-    for (move,) in rounds(method.stages()[0], batch, generator(seed), "fp32"):
-        assert isinstance(move.player, str)
-        moves[move.player] = move
-    return moves
+    played = rounds(method.stages()[0], batch, generator(seed), "fp32")
+    return {move.movers[0]: move for moves in played for move in moves}
 
 
 def step(method: PCGAN, move: Move) -> None:
@@ -152,15 +149,26 @@ def test_unlabelled_pictures_teach_nothing_but_that_their_replacements_are_fake(
 @pytest.mark.parametrize(
     ("parts", "order"),
     [
-        ("both", ["filter", "generator", "adversary h_f", "adversary h_g"]),
-        ("filter", ["filter", "adversary h_f"]),
-        ("generator", ["generator", "adversary h_g"]),
+        ("both", [["filter", "adversary h_f"], ["generator", "adversary h_g"]]),
+        ("filter", [["filter", "adversary h_f"]]),
+        ("generator", [["generator", "adversary h_g"]]),
     ],
 )
-def test_players_move_in_the_order_of_algorithm_1(parts: str, order: list[str]) -> None:
+def test_a_network_and_its_discriminator_move_at_once_from_one_reading(
+    parts: str, order: list[list[str]]
+) -> None:
     method = pcgan(parts=parts)
-    assert [*moves_of(method)] == order
-    assert {*method.players} == {*order}
+    readings: list[str] = []
+    for name, discriminators in (("h_f", method.h_f), ("h_g", method.h_g)):
+        for one in discriminators:
+            one.register_forward_hook(lambda *_, name=name: readings.append(name))
+    played = rounds(method.stages()[0], BATCH, generator(0), "fp32")
+    assert [[move.movers[0] for move in moves] for moves in played] == order
+    assert {*method.players} == {name for moves in order for name in moves}
+    assert readings == [
+        *(["h_f"] if parts != "generator" else []),
+        *(["h_g", "h_g"] if parts != "filter" else []),  # of the originals, too
+    ]
 
 
 def test_the_generators_loss_reaches_nobody_else_and_z1_is_redrawn() -> None:

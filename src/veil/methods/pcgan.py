@@ -21,10 +21,10 @@ Departures
        algorithm 1 gives each a loss of its own to minimise, and is followed.
     2. d is "defined as the L2-norm"; it is the mean squared error per pixel, so that 0.001 is a
        PSNR of 30 dB and budgets do not depend on the picture's size.
-    3. Algorithm 1 computes all four losses and then moves f and g, then h_f and h_g. Here they move
-       one after the other in that order. The filter's picture is drawn anew, with another z1 and
-       the filter as it then is, for g: g sees what it will see when deployed, and its loss cannot
-       reach f.
+    3. Algorithm 1 computes all four losses and then moves f and g, then h_f and h_g. Here f and h_f
+       move at once, from one forward pass, each on its own loss; then g and h_g. The filter's
+       picture is drawn anew, with another z1 and the filter as it then is, for g: g sees what it
+       will see when deployed, and its loss cannot reach f.
     4. Discriminators normalise by the statistics of the batch, always: while training that is what
        the paper's do, and they keep no others that f and g could push about.
     5. Several private attributes: an h_f, an h_g and an embedding of s' for each, one budget.
@@ -301,39 +301,30 @@ class PCGAN(Method):
         return (Stage("adversarial", c.epochs, c.batch_size, self.round),)
 
     def round(self, batch: Batch, rng: torch.Generator) -> Round:
-        """Algorithm 1, one iteration: f, g, h_f and h_g move in this order."""
+        """Algorithm 1, one iteration: f and h_f move at once, then g and h_g."""
         c, x, f, g = self.config, batch.x, self.filter, self.generator
         if f:
             censored = f.release(x, rng)
-            terms = {
-                f"privacy {name}": entropy_loss(logits, c.entropy_over)
-                if c.loss == "entropy"
-                else likelihood_loss(logits, batch[name])
-                for name, logits in self._read(self.h_f, censored)
-            }
-            terms["distortion"] = distortion_penalty(censored, x, c.epsilon, c.lam)
-            yield Move("filter", terms)
+            hiding, inference = {}, {}
+            for name, logits in self._read(self.h_f, censored):
+                hiding[f"privacy {name}"] = (
+                    entropy_loss(logits, c.entropy_over)
+                    if c.loss == "entropy"
+                    else likelihood_loss(logits, batch[name])
+                )
+                inference[f"inference {name}"] = cross_entropy(logits, batch[name])
+            hiding["distortion"] = distortion_penalty(censored, x, c.epsilon, c.lam)
+            yield Move("filter", hiding), Move("adversary h_f", inference)
         if g:
             replaced, s_new = g.replace(x, rng)
-            terms = {
-                f"replacement {name}": generator_loss(logits, s_new[name])
-                for name, logits in self._read(self.h_g, replaced)
-            }
-            terms["distortion"] = distortion_penalty(replaced, x, c.epsilon, c.lam)
-            yield Move("generator", terms)
-        if f:
-            terms = {
-                f"inference {name}": cross_entropy(logits, batch[name])
-                for name, logits in self._read(self.h_f, censored.detach())
-            }
-            yield Move("adversary h_f", terms)
-        if g:
             real = dict(self._read(self.h_g, x))
-            terms = {
-                f"discrimination {name}": discriminator_loss(logits, real[name], batch[name])
-                for name, logits in self._read(self.h_g, replaced.detach())
-            }
-            yield Move("adversary h_g", terms)
+            replacing, telling = {}, {}
+            for name, fake in self._read(self.h_g, replaced):
+                replacing[f"replacement {name}"] = generator_loss(fake, s_new[name])
+                loss = discriminator_loss(fake, real[name], batch[name])
+                telling[f"discrimination {name}"] = loss
+            replacing["distortion"] = distortion_penalty(replaced, x, c.epsilon, c.lam)
+            yield Move("generator", replacing), Move("adversary h_g", telling)
 
     def _read(self, discriminators: nn.ModuleList, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Private label -> the logits of its discriminator."""

@@ -255,9 +255,9 @@ class TaskOriented(Method):
             terms["perception"] = c.mu2 * feature_distances(self.seen(x_hat), self.seen(x)).mean()
         judging: dict[str, Tensor] = {}
         if c.mu1 > 0:
-            judging = critic_losses(self.critic(x).float(), self.critic(x_hat.detach()).float())
-            with fixed(self.critic):
-                terms["realism"] = c.mu1 * fooling_loss(self.critic(x_hat).float(), c.gan)
+            real, redrawn = self.critic(x).float(), self.critic(x_hat).float()
+            judging = critic_losses(real, redrawn)
+            terms["realism"] = c.mu1 * fooling_loss(redrawn, c.gan)
         return Move("critic", judging), Move("adversary", terms)
 
     def privacy_terms(self, z: Tensor, x: Tensor) -> dict[str, Tensor]:
