@@ -30,6 +30,13 @@ N = 800
 RNG = np.random.default_rng(11)
 S = RNG.integers(0, 2, N)
 NOISE = RNG.normal(size=(N, 8))
+BEGINNING = np.random.default_rng(12).bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """A test draws the same numbers whichever tests ran before it."""
+    RNG.bit_generator.state = BEGINNING
 
 
 def use(patch: pytest.MonkeyPatch, *attacks: Attack) -> None:
