@@ -159,13 +159,15 @@ class PointGame(nn.Module):
         """x' = f(x, z_1); x itself without a filter."""
         if self.row.filter is None:
             return x
-        return self.filter(torch.cat([x, self._noise(x, rng)], dim=2), rng)  # type: ignore[no-any-return]
+        x_filtered: Tensor = self.filter(torch.cat([x, self._noise(x, rng)], dim=2), rng)
+        return x_filtered
 
     def generated(self, x: Tensor, s_new: Tensor, rng: torch.Generator) -> Tensor:
         """x'' = g(x', s', z_2)."""
         embedded = self.embedding.gather(1, s_new[..., None].expand(-1, -1, EMBEDDING))
         inputs = torch.cat([x, self._noise(x, rng), embedded], dim=2)
-        return self.generator(inputs, rng)  # type: ignore[no-any-return]
+        x_new: Tensor = self.generator(inputs, rng)
+        return x_new
 
     def release(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """h(x), (runs x budgets, n, 2) -> the same shape, all randomness from rng."""

@@ -65,14 +65,14 @@ def _draw(figure: Figure, result: ToyResult) -> None:
     _by_budget(leak, result, lambda cell: cell.leak)
     leak.set_ylabel("fresh adversary's accuracy (lower is better)")
     # Where points are likely to be elsewhere: little is hidden at the left, much at the right.
-    for level, text, side in (
-        (result.bayes, "best on the points themselves", "right"),
-        (CHANCE, "chance", "left"),
+    for level, text, at, side in (
+        (result.bayes, "best on the points themselves", 0.98, "right"),
+        (CHANCE, "chance", 0.02, "left"),
     ):
         leak.axhline(level, color=MUTED, linewidth=0.8, linestyle="--", zorder=1)
         leak.annotate(
             f"{text} {level:.3f}",
-            (0.98 if side == "right" else 0.02, level),
+            (at, level),
             ha=side,
             xycoords=("axes fraction", "data"),
             xytext=(0, 3),
